@@ -1,0 +1,49 @@
+"""Settings of the installation: the only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_home() -> Path:
+    """Return the folder for the embedded server and caches when RSLOC_HOME is not set.
+
+    As root this is /var/lib/rsloc-db: the server runs as another user, who cannot enter root's home.
+    """
+    if os.geteuid() == 0:
+        return Path("/var/lib/rsloc-db")
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "rsloc-db"
+
+
+class Settings(BaseSettings):
+    """What the environment says; every variable begins with RSLOC_.
+
+    Attributes:
+        home: folder of the embedded server and of all caches (RSLOC_HOME).
+        database_url: a PostgreSQL URL of the user's own server (RSLOC_DATABASE_URL); it replaces the embedded one.
+        deb_mirror: a Debian mirror for the embedded server's packages (RSLOC_DEB_MIRROR; default: apt's own).
+        workers: processes for ingest and localize (RSLOC_WORKERS; default: the cores this process may use).
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RSLOC_", frozen=True, extra="ignore")
+
+    home: Path = Field(default_factory=default_home)
+    database_url: SecretStr | None = None
+    deb_mirror: str | None = None
+    workers: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
+
+    @cached_property
+    def cache(self) -> Path:
+        """Folder for files that can be made again."""
+        return self.home / "cache"
+
+
+def settings() -> Settings:
+    """Read the environment now; cheap, so nothing keeps a stale copy."""
+    return Settings()

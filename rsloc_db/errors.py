@@ -1,0 +1,33 @@
+"""Errors that a user can act on. Each message says what was expected, what was found and what to do next."""
+
+
+class RslocError(Exception):
+    """Base of all errors raised on purpose; the command line prints its message as one line."""
+
+
+class ServerError(RslocError):
+    """The database server cannot be found, installed, started or reached."""
+
+
+class SchemaError(RslocError):
+    """The database lacks the schema, or has another version of it."""
+
+
+class GalleryError(RslocError):
+    """A gallery source cannot be read, or a gallery does not exist or is in use."""
+
+
+class ImageError(RslocError):
+    """An image cannot be decoded or has no pixels to work on."""
+
+
+class QueryError(RslocError):
+    """A query set, a query's scale or an option of it is missing or contradictory."""
+
+
+class ModelError(RslocError):
+    """A model is unknown, or returned something that is no embedding."""
+
+
+class RunError(RslocError):
+    """A run does not exist or cannot be continued."""

@@ -1,0 +1,67 @@
+"""Frozen records that travel between the parts of the package.
+
+Coordinates are lon, lat in degrees (EPSG:4326) and x, y in pixels; units are in the names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+"""An image: (H, W, 3) uint8 RGB."""
+
+Floats = NDArray[np.float64]
+Pixels = Literal["mercator", "ground", "degrees"]
+"""What a query's pixel is: a step in Web Mercator metres, in metres on the ground, or in degrees (plate carree)."""
+
+Verdict = Literal["accepted", "ambiguous", "not_here", "failed"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cell:
+    """One cell of a tile grid."""
+
+    level: int
+    column: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A box in degrees (EPSG:4326), never across the antimeridian."""
+
+    west_deg: float
+    south_deg: float
+    east_deg: float
+    north_deg: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A gallery tile as its source holds it.
+
+    Attributes:
+        cell: where it lies in the gallery's grid.
+        captured_at: date of the image (UTC, aware), or None where the source has none.
+        data: the encoded image (JPEG, PNG or WebP), not yet decoded.
+    """
+
+    cell: Cell
+    captured_at: datetime | None
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Something that was skipped, and why; a batch goes on and reports these at its end."""
+
+    name: str
+    reason: str
+
+
+Json = dict[str, Any]
