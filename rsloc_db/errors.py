@@ -2,15 +2,24 @@
 
 
 class RslocError(Exception):
-    """Base of all errors raised on purpose; the command line prints its message as one line."""
+    """Base of all errors raised on purpose; the command line prints its message as one line.
+
+    ``exit_code`` is what the command line exits with: 2 where the user's words or files are at fault, else 1.
+    """
+
+    exit_code = 2
 
 
 class ServerError(RslocError):
     """The database server cannot be found, installed, started or reached."""
 
+    exit_code = 1
+
 
 class SchemaError(RslocError):
     """The database lacks the schema, or has another version of it."""
+
+    exit_code = 1
 
 
 class GalleryError(RslocError):

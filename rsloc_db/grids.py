@@ -138,7 +138,7 @@ def flip_row(cell: Cell) -> Cell:
 
 def nominal_resolution_m(level: int) -> float:
     """Return metres a pixel at the equator: the "resolution" of the RSLoc CSVs (4.777 at level 15)."""
-    return 2 * MERCATOR_HALF_M / (TILE_PX * 2**level)
+    return float(2 * MERCATOR_HALF_M / (TILE_PX * 2**level))
 
 
 def ground_resolution_m(tile_grid: TileGrid, level: int, lat_deg: float) -> tuple[float, float]:

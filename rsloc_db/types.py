@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,3 +65,29 @@ class Failure:
 
 
 Json = dict[str, Any]
+
+
+class Progress(Protocol):
+    """Where long work reports to. It is passed as a parameter, never kept as a global."""
+
+    def task(self, name: str, total: int | None = None, done: int = 0) -> None:
+        """Begin a task of ``total`` steps, ``done`` of them from before; the task before it is complete."""
+
+    def advance(self, steps: int = 1) -> None:
+        """Say that some steps of the task are done."""
+
+    def note(self, text: str) -> None:
+        """Say a line beside the bar."""
+
+
+class Silent:
+    """A ``Progress`` that says nothing."""
+
+    def task(self, name: str, total: int | None = None, done: int = 0) -> None:
+        """Ignore."""
+
+    def advance(self, steps: int = 1) -> None:
+        """Ignore."""
+
+    def note(self, text: str) -> None:
+        """Ignore."""

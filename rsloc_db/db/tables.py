@@ -11,6 +11,7 @@ from geoalchemy2 import Geometry
 from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy import (
     ARRAY,
+    REAL,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -25,7 +26,6 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
-    REAL,
     SmallInteger,
     Table,
     Text,
@@ -55,7 +55,13 @@ def _gist(table: str, column: str) -> Index:
 
 
 def _created() -> Column[object]:
-    return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now(), comment="When the row was written")
+    return Column(
+        "created_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=func.now(),
+        comment="When the row was written",
+    )
 
 
 gallery = Table(
@@ -66,9 +72,20 @@ gallery = Table(
     Column("grid", Text, nullable=False, comment="Tile grid: google_earth (EPSG:4326 quadtree) or web_mercator (XYZ)"),
     Column("source_kind", Text, nullable=False, comment="Reader of the source: ge_tiles, mbtiles, xyz or raster"),
     Column("source", Text, nullable=False, comment="Path of the source it was ingested from last"),
-    Column("images", Text, nullable=False, comment="Where tile images are: stored (in tile_image) or reference (in the source)"),
+    Column(
+        "images",
+        Text,
+        nullable=False,
+        comment="Where tile images are: stored (in tile_image) or reference (in the source)",
+    ),
     Column("attribution", Text, nullable=False, server_default="", comment="Whose imagery it is"),
-    Column("status", Text, nullable=False, server_default="loading", comment="loading until tiles, embeddings and indexes are complete, then ready"),
+    Column(
+        "status",
+        Text,
+        nullable=False,
+        server_default="loading",
+        comment="loading until tiles, embeddings and indexes are complete, then ready",
+    ),
     _created(),
     CheckConstraint("grid IN ('google_earth', 'web_mercator')", name="grid"),
     CheckConstraint("images IN ('stored', 'reference')", name="images"),
@@ -87,7 +104,9 @@ tile = Table(
     Column("captured_at", DateTime(timezone=True), comment="Date of the image (UTC); null where the source has none"),
     Column("footprint", _geometry("POLYGON"), nullable=False, comment="Area that the tile covers"),
     Column("center", _geometry("POINT"), nullable=False, comment="Middle of the footprint in degrees"),
-    UniqueConstraint("gallery_id", "level", "tile_row", "tile_column", "captured_at", postgresql_nulls_not_distinct=True),
+    UniqueConstraint(
+        "gallery_id", "level", "tile_row", "tile_column", "captured_at", postgresql_nulls_not_distinct=True
+    ),
     _gist("tile", "footprint"),
     _gist("tile", "center"),
     comment="A tile of a gallery: one cell at one date",
@@ -105,7 +124,9 @@ ingest_failure = Table(
     "ingest_failure",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Key"),
-    Column("gallery_id", ForeignKey("gallery.id", ondelete="CASCADE"), nullable=False, index=True, comment="Its gallery"),
+    Column(
+        "gallery_id", ForeignKey("gallery.id", ondelete="CASCADE"), nullable=False, index=True, comment="Its gallery"
+    ),
     Column("name", Text, nullable=False, comment="Which tile: level_column_row and its date"),
     Column("reason", Text, nullable=False, comment="Why it was skipped"),
     _created(),
@@ -127,11 +148,22 @@ model = Table(
 embedding_set = Table(
     "embedding_set",
     metadata,
-    Column("id", Integer, Identity(always=True), primary_key=True, comment="Key; its vectors are in the partition embedding_<id>"),
+    Column(
+        "id",
+        Integer,
+        Identity(always=True),
+        primary_key=True,
+        comment="Key; its vectors are in the partition embedding_<id>",
+    ),
     Column("gallery_id", ForeignKey("gallery.id", ondelete="CASCADE"), nullable=False, comment="Its gallery"),
     Column("model_id", ForeignKey("model.id"), nullable=False, comment="Its model"),
     Column("level", SmallInteger, nullable=False, comment="Level of its tiles"),
-    Column("window_tiles", SmallInteger, nullable=False, comment="Width of the embedded window in tiles: n wide, n cos(latitude) high, about the tile's centre"),
+    Column(
+        "window_tiles",
+        SmallInteger,
+        nullable=False,
+        comment="Width of the embedded window in tiles: n wide, n cos(latitude) high, about the tile's centre",
+    ),
     Column("index_kind", Text, comment="exact (no index; every row is compared) or hnsw; null until complete"),
     UniqueConstraint("gallery_id", "model_id", "level", "window_tiles"),
     CheckConstraint("index_kind IN ('exact', 'hnsw')", name="index_kind"),
@@ -169,10 +201,18 @@ query_truth = Table(
     Column("query_id", ForeignKey("query.id", ondelete="CASCADE"), primary_key=True, comment="Its query"),
     Column("center", _geometry("POINT"), comment="True place of the centre pixel; null: the place is in no gallery"),
     Column("footprint", _geometry("MULTIPOLYGON"), comment="True footprint, where known"),
-    Column("corners", _geometry("MULTIPOINT"), comment="True corners: upper left, upper right, lower right, lower left"),
+    Column(
+        "corners", _geometry("MULTIPOINT"), comment="True corners: upper left, upper right, lower right, lower left"
+    ),
     Column("provider", Text, nullable=False, server_default="", comment="Whose image it is"),
     Column("landscape", Text, nullable=False, server_default="", comment="urban, non-urban or empty"),
-    Column("simulated", Boolean, nullable=False, server_default=text("false"), comment="Whether its appearance was made by a program"),
+    Column(
+        "simulated",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="Whether its appearance was made by a program",
+    ),
     Column("source", Text, nullable=False, comment="File that the truth was read from"),
     _gist("query_truth", "center"),
     comment="Where queries really are. Evaluation alone reads this table",
@@ -184,7 +224,12 @@ run = Table(
     Column("id", Integer, Identity(always=True), primary_key=True, comment="Key"),
     Column("query_set", Text, nullable=False, comment="What was localized"),
     Column("settings", JSONB, nullable=False, comment="All options that decide the result"),
-    Column("settings_hash", Text, nullable=False, comment="SHA-256 of settings, queries, galleries and code: equal hash, same run"),
+    Column(
+        "settings_hash",
+        Text,
+        nullable=False,
+        comment="SHA-256 of settings, queries, galleries and code: equal hash, same run",
+    ),
     Column("code_version", Text, nullable=False, comment="Version of the package"),
     Column("finished_at", DateTime(timezone=True), comment="When its last query was done; null while it goes on"),
     _created(),
@@ -230,7 +275,12 @@ patch = Table(
     Column("y_px", REAL, nullable=False, comment="Its centre in the query, from the top edge"),
     Column("width_px", REAL, nullable=False, comment="Its width in the query"),
     Column("height_px", REAL, nullable=False, comment="Its height in the query"),
-    Column("east_offset", Double, nullable=False, comment="From the query's centre to the patch's, eastward, in the query's unit (Mercator metres, ground metres or degrees)"),
+    Column(
+        "east_offset",
+        Double,
+        nullable=False,
+        comment="From the query's centre to the patch's, eastward, in the query's unit (Mercator metres, ground metres or degrees)",
+    ),
     Column("north_offset", Double, nullable=False, comment="The same, northward"),
     Column("min_abs_lat_deg", REAL, nullable=False, comment="Its scale suits tiles from this absolute latitude"),
     Column("max_abs_lat_deg", REAL, nullable=False, comment="Its scale suits tiles up to this absolute latitude"),
@@ -265,7 +315,9 @@ clique = Table(
     Column("gallery_id", Integer, nullable=False, comment="The gallery its tiles are of"),
     Column("level", SmallInteger, nullable=False, comment="Level of its tiles"),
     Column("rank", Integer, nullable=False, comment="1 for the least likely to have come about by chance"),
-    Column("score", Double, nullable=False, comment="Log-likelihood ratio of its hits against the local density of votes"),
+    Column(
+        "score", Double, nullable=False, comment="Log-likelihood ratio of its hits against the local density of votes"
+    ),
     Column("patches", Integer, nullable=False, comment="How many patches agree"),
     Column("center", _geometry("POINT"), nullable=False, comment="Where they put the query's centre"),
     _run_key(),
@@ -289,12 +341,21 @@ place = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Key"),
     *_of_run(),
-    Column("clique_id", ForeignKey("clique.id", ondelete="SET NULL"), index=True, comment="The clique it was verified from"),
+    Column(
+        "clique_id", ForeignKey("clique.id", ondelete="SET NULL"), index=True, comment="The clique it was verified from"
+    ),
     Column("gallery_id", Integer, nullable=False, comment="The gallery it was verified against"),
     Column("level", SmallInteger, nullable=False, comment="Level of the tiles it was verified against"),
     Column("rank", Integer, nullable=False, comment="1 for the place with the most evidence"),
-    Column("correlation", Double, nullable=False, comment="Normalised correlation of gradient maps over the whole query, -1 to 1"),
-    Column("evidence", Double, nullable=False, comment="-log10 of the number of false alarms; nan-free; greater is surer"),
+    Column(
+        "correlation",
+        Double,
+        nullable=False,
+        comment="Normalised correlation of gradient maps over the whole query, -1 to 1",
+    ),
+    Column(
+        "evidence", Double, nullable=False, comment="-log10 of the number of false alarms; nan-free; greater is surer"
+    ),
     Column("center", _geometry("POINT"), nullable=False, comment="Where the query's centre pixel would lie"),
     Column("footprint", _geometry("MULTIPOLYGON"), nullable=False, comment="What the query would cover"),
     _run_key(),
@@ -309,7 +370,13 @@ match = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Key"),
     *_of_run(),
-    Column("place_id", ForeignKey("place.id", ondelete="CASCADE"), nullable=False, index=True, comment="The place it was found at"),
+    Column(
+        "place_id",
+        ForeignKey("place.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+        comment="The place it was found at",
+    ),
     Column("x_px", REAL, nullable=False, comment="Point in the query, from the left edge"),
     Column("y_px", REAL, nullable=False, comment="Point in the query, from the top edge"),
     Column("location", _geometry("POINT"), nullable=False, comment="The same point in the gallery"),
@@ -331,13 +398,19 @@ localization = Table(
     Column("verdict", Text, nullable=False, comment="accepted, ambiguous, not_here or failed"),
     Column("reason", Text, nullable=False, comment="Why, in one sentence"),
     Column("confidence", Double, comment="Estimated probability that the place is right, 0 to 1; null when failed"),
-    Column("center", _geometry("POINT"), comment="Place of the query's centre pixel; null unless accepted or ambiguous"),
+    Column(
+        "center", _geometry("POINT"), comment="Place of the query's centre pixel; null unless accepted or ambiguous"
+    ),
     Column("footprint", _geometry("MULTIPOLYGON"), comment="What the query covers"),
     Column("ellipse", _geometry("POLYGON"), comment="95 % ellipse of the centre"),
     Column("ellipse_a_m", Double, comment="Semi-major axis of the 95 % ellipse, ground metres"),
     Column("ellipse_b_m", Double, comment="Semi-minor axis of the 95 % ellipse, ground metres"),
     Column("ellipse_azimuth_deg", Double, comment="Direction of the semi-major axis, clockwise from north"),
-    Column("transform", ARRAY(Double), comment="a, b, c, d, e, f: X = a x + b y + c, Y = d x + e y + f, from pixels (upper left corner of the image is 0, 0) to transform_srid"),
+    Column(
+        "transform",
+        ARRAY(Double),
+        comment="a, b, c, d, e, f: X = a x + b y + c, Y = d x + e y + f, from pixels (upper left corner of the image is 0, 0) to transform_srid",
+    ),
     Column("transform_srid", Integer, comment="EPSG code that the transform leads to"),
     Column("corners", _geometry("MULTIPOINT"), comment="Corners: upper left, upper right, lower right, lower left"),
     UniqueConstraint("run_id", "query_id"),

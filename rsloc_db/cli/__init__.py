@@ -1,0 +1,36 @@
+"""The command line: parse, call, print. Results go to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from rsloc_db.cli import common
+from rsloc_db.errors import RslocError
+
+app = typer.Typer(
+    name="rsloc-db",
+    help="Find where an overhead image was taken, in a gallery kept in PostgreSQL.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _main(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+) -> None:
+    common.DEBUG.set(debug)
+
+
+def main() -> None:
+    """Run the command line; an error made on purpose is one line on stderr."""
+    try:
+        app()
+    except RslocError as error:
+        if common.DEBUG.get():
+            raise
+        common.stderr.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)

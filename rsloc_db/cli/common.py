@@ -1,0 +1,81 @@
+"""What all commands share: consoles, JSON output and the progress bar."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+
+from rsloc_db.types import Progress, Silent
+
+DEBUG: ContextVar[bool] = ContextVar("debug", default=False)
+stdout = Console(highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object to stdout, and nothing else."""
+    sys.stdout.write(json.dumps(value, allow_nan=False, default=str) + "\n")
+
+
+class _Rate(ProgressColumn):
+    """Steps a second."""
+
+    def render(self, task: Task) -> str:
+        return f"{task.speed:,.0f}/s" if task.speed else ""
+
+
+class _Bar:
+    """A ``Progress`` as a bar with rate and time left on stderr."""
+
+    def __init__(self, bar: RichProgress) -> None:
+        self._bar = bar
+        self._task: TaskID | None = None
+
+    def task(self, name: str, total: int | None = None, done: int = 0) -> None:
+        if self._task is not None:
+            self._bar.stop_task(self._task)
+        self._task = self._bar.add_task(name, total=total, completed=done)
+
+    def advance(self, steps: int = 1) -> None:
+        if self._task is not None:
+            self._bar.advance(self._task, steps)
+
+    def note(self, text: str) -> None:
+        self._bar.console.print(text, style="dim")
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Progress]:
+    """Yield a progress bar on stderr, or a silent one."""
+    if quiet:
+        yield Silent()
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with RichProgress(*columns, console=stderr) as bar:
+        yield _Bar(bar)
