@@ -223,7 +223,12 @@ run = Table(
     metadata,
     Column("id", Integer, Identity(always=True), primary_key=True, comment="Key"),
     Column("query_set", Text, nullable=False, comment="What was localized"),
-    Column("settings", JSONB, nullable=False, comment="All options that decide the result"),
+    Column(
+        "settings",
+        JSONB,
+        nullable=False,
+        comment="All options that decide the result; galleries (array of names) and model (name) among them",
+    ),
     Column(
         "settings_hash",
         Text,
@@ -247,6 +252,7 @@ run_query = Table(
     Column("verify_s", REAL, comment="Seconds of verification"),
     Column("refine_s", REAL, comment="Seconds of refinement"),
     Column("total_s", REAL, comment="Seconds in all, reading included"),
+    Column("peak_memory_mb", REAL, comment="Largest resident memory of its process up to its end, megabytes"),
     PrimaryKeyConstraint("run_id", "query_id"),
     CheckConstraint("status IN ('pending', 'done', 'failed')", name="status"),
     Index("run_query_query_id_idx", "query_id"),

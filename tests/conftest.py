@@ -1,0 +1,116 @@
+"""A real PostgreSQL for the tests: one migrated template database, cloned for each test that asks for one."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from rsloc_db.db import schema
+from rsloc_db.db.connection import Connection, connect
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+PREFIX = "rsloc_test_"
+STALE_AFTER_S = 6 * 3600
+NUMBERS = count(1)
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """URL of the server: RSLOC_DATABASE_URL; a container if RSLOC_TEST_SERVER=testcontainers; else the embedded one."""
+    if os.environ.get("RSLOC_DATABASE_URL"):
+        yield os.environ["RSLOC_DATABASE_URL"]
+    elif os.environ.get("RSLOC_TEST_SERVER") == "testcontainers":
+        yield from _container()
+    else:
+        from rsloc_db.db import server
+
+        yield server.database_url()
+
+
+def _container() -> Iterator[str]:
+    from testcontainers.core.image import DockerImage
+    from testcontainers.postgres import PostgresContainer
+
+    with (
+        DockerImage(path=str(ROOT), dockerfile_path="docker/Dockerfile", tag="rsloc-db-test:latest") as image,
+        PostgresContainer(str(image), driver=None).with_kwargs(shm_size="2g") as container,
+    ):
+        yield container.get_connection_url()
+
+
+def _with_database(url: str, name: str) -> str:
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+def _drop_stale(conn: psycopg.Connection[tuple[str]]) -> None:
+    """Drop what killed test runs left behind: old, and nobody is connected to it."""
+    rows = conn.execute(
+        "SELECT datname FROM pg_database WHERE datname LIKE %s"
+        " AND datname NOT IN (SELECT datname FROM pg_stat_activity WHERE datname IS NOT NULL)",
+        (PREFIX + "%",),
+    ).fetchall()
+    for (name,) in rows:
+        born = name.removeprefix(PREFIX).split("_")[0]
+        if born.isdigit() and int(born) < time.time() - STALE_AFTER_S:
+            conn.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def template(server_url: str) -> Iterator[str]:
+    """Name of a migrated database that belongs to this test run alone."""
+    name = f"{PREFIX}{int(time.time())}_{os.getpid()}_{uuid.uuid4().hex[:6]}"
+    with psycopg.connect(server_url, autocommit=True) as conn:
+        _drop_stale(conn)
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        schema.upgrade(_with_database(server_url, name))
+        yield name
+        conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def empty_database_url(server_url: str) -> Iterator[str]:
+    """URL of a database without the schema, dropped after the test."""
+    yield from _fresh(server_url, "template1", f"{PREFIX}{int(time.time())}_{os.getpid()}_empty")
+
+
+@pytest.fixture
+def database_url(server_url: str, template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL of a fresh, migrated database, dropped after the test; commands run in the test use it as well."""
+    for url in _fresh(server_url, template, template):
+        monkeypatch.setenv("RSLOC_DATABASE_URL", url)
+        yield url
+
+
+def _fresh(server_url: str, template: str, base: str) -> Iterator[str]:
+    name = f"{base}_{next(NUMBERS)}"
+    with psycopg.connect(server_url, autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+        try:
+            yield _with_database(server_url, name)
+        finally:
+            conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def conn(database_url: str) -> Iterator[Connection]:
+    """A connection to the test's own database."""
+    with connect(database_url) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the shared imagery, which is no part of the repository."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"{SHARED_DATA} is missing")
+    return SHARED_DATA
