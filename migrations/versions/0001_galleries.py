@@ -196,7 +196,7 @@ def _create_embedding() -> None:
         sa.Column("vector", HALFVEC(), nullable=False, comment="Unit vector of the window around the tile"),
         sa.ForeignKeyConstraint(["set_id"], ["embedding_set.id"], name="embedding_set_id_fkey", ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["tile_id"], ["tile.id"], name="embedding_tile_id_fkey", ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("set_id", "tile_id", name="embedding_pkey"),
+        sa.PrimaryKeyConstraint("tile_id", "set_id", name="embedding_pkey"),
         comment="Vectors of tile windows, one partition an embedding set",
         postgresql_partition_by="LIST (set_id)",
     )

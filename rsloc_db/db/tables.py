@@ -176,7 +176,8 @@ embedding = Table(
     Column("set_id", ForeignKey("embedding_set.id", ondelete="CASCADE"), nullable=False, comment="Its embedding set"),
     Column("tile_id", ForeignKey("tile.id", ondelete="CASCADE"), nullable=False, comment="Its tile"),
     Column("vector", HALFVEC(), nullable=False, comment="Unit vector of the window around the tile"),
-    PrimaryKeyConstraint("set_id", "tile_id"),
+    # tile first: deleting a tile looks here by tile alone
+    PrimaryKeyConstraint("tile_id", "set_id"),
     postgresql_partition_by="LIST (set_id)",
     comment="Vectors of tile windows, one partition an embedding set",
 )
@@ -244,6 +245,7 @@ run = Table(
 run_query = Table(
     "run_query",
     metadata,
+    Column("id", BigInteger, Identity(always=True), nullable=False, unique=True, comment="Key for views"),
     Column("run_id", ForeignKey("run.id", ondelete="CASCADE"), nullable=False, comment="Its run"),
     Column("query_id", ForeignKey("query.id", ondelete="CASCADE"), nullable=False, comment="Its query"),
     Column("status", Text, nullable=False, server_default="pending", comment="pending, done or failed"),
