@@ -102,6 +102,7 @@ def _create_run() -> None:
 def _create_run_query() -> None:
     op.create_table(
         "run_query",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False, comment="Key for views"),
         sa.Column("run_id", sa.Integer(), nullable=False, comment="Its run"),
         sa.Column("query_id", sa.BigInteger(), nullable=False, comment="Its query"),
         sa.Column("status", sa.Text(), server_default="pending", nullable=False, comment="pending, done or failed"),
@@ -117,6 +118,7 @@ def _create_run_query() -> None:
         sa.ForeignKeyConstraint(["query_id"], ["query.id"], name="run_query_query_id_fkey", ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], name="run_query_run_id_fkey", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "query_id", name="run_query_pkey"),
+        sa.UniqueConstraint("id", name="run_query_id_key"),
         comment="Which queries belong to a run and how far each is: rerun = resume",
     )
     op.create_index("run_query_query_id_idx", "run_query", ["query_id"])
