@@ -1,0 +1,89 @@
+"""Embedders: from windows of pixels to unit vectors. They know no coordinates and no database.
+
+A model is a class that fulfils ``Embedder``; ``REGISTRY`` names those that come with the package, and any other is
+given as "package.module:Class".
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsloc_db.errors import ModelError
+
+DEFAULT = "gradients"
+REGISTRY = {DEFAULT: "rsloc_db.models.gradients:Gradients"}
+"""Name -> "module:Class"."""
+
+
+class Embedder(Protocol):
+    """Turns windows into vectors whose cosine says how alike two places look.
+
+    Attributes:
+        name: as stored with every embedding.
+        dimensions: length of a vector.
+        input_px: side of a window in pixels.
+        weights_hash: SHA-256 (hexadecimal) of the weights; vectors of different weights are never compared.
+    """
+
+    name: str
+    dimensions: int
+    input_px: int
+    weights_hash: str
+
+    def embed(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed (N, input_px, input_px, 3) uint8 RGB windows into (N, dimensions) float32 unit rows."""
+
+
+class Checked:
+    """An embedder whose input and output are checked at each call, so a faulty model fails by name."""
+
+    def __init__(self, model: Embedder) -> None:
+        self.model = model
+        self.name, self.weights_hash = str(model.name), str(model.weights_hash)
+        self.dimensions, self.input_px = int(model.dimensions), int(model.input_px)
+
+    def embed(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed windows as ``Embedder.embed`` does.
+
+        Raises:
+            ModelError: the windows or the rows have another shape or type than declared, or a row is not a finite
+                unit vector.
+        """
+        want = f"(N, {self.input_px}, {self.input_px}, 3) uint8"
+        if windows.ndim != 4 or windows.shape[1:] != (self.input_px, self.input_px, 3) or windows.dtype != np.uint8:
+            raise ModelError(f"model {self.name!r} takes windows {want}, found {windows.shape} {windows.dtype}")
+        rows = self.model.embed(windows)
+        self._check(rows, (len(windows), self.dimensions))
+        return rows
+
+    def _check(self, rows: object, shape: tuple[int, int]) -> None:
+        if not isinstance(rows, np.ndarray) or rows.shape != shape or rows.dtype != np.float32:
+            found = f"{rows.shape} {rows.dtype}" if isinstance(rows, np.ndarray) else type(rows).__name__
+            raise ModelError(f"model {self.name!r} must return {shape} float32, returned {found}")
+        if not np.isfinite(rows).all():
+            raise ModelError(f"model {self.name!r} returned {(~np.isfinite(rows)).sum()} values that are not finite")
+        norms = np.linalg.norm(rows, axis=1)
+        if len(norms) and np.abs(norms - 1).max() > 1e-3:
+            worst = norms[np.abs(norms - 1).argmax()]
+            raise ModelError(f"model {self.name!r} must return unit vectors, returned one of length {worst:.4g}")
+
+
+def embedder(name: str = DEFAULT) -> Embedder:
+    """Load a model by its name in ``REGISTRY`` or as "package.module:Class", wrapped by ``Checked``.
+
+    Raises:
+        ModelError: no such model, or the class lacks what ``Embedder`` asks for.
+    """
+    path = REGISTRY.get(name, name)
+    module, colon, attribute = path.partition(":")
+    if not colon:
+        known = ", ".join(sorted(REGISTRY))
+        raise ModelError(f"unknown model {name!r}: expected one of {known}, or 'package.module:Class'")
+    try:
+        return Checked(cast(Embedder, getattr(import_module(module), attribute)()))
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ModelError(f"model {name!r} cannot be loaded: {error}") from error

@@ -1,0 +1,164 @@
+"""The default embedder: a grid of oriented gradients (GIST; Oliva and Torralba 2001) with a learned whitening.
+
+Fields, roads, rivers and roofs keep their edges while the seasons change their colours, so a window is described by
+how much edge of which direction lies in which of its cells. A closed-form linear map, fitted once by
+``benchmarks/fit_gradients.py`` and kept in ``gradients_v1.npz``, then discounts what shifts, seasons and sensors
+change (see docs/model_card.md).
+
+NumPy and OpenCV only; about two milliseconds a window on one core.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rsloc_db.errors import ModelError
+from rsloc_db.types import Image
+
+WEIGHTS = "gradients_v1.npz"
+
+_Map = NDArray[np.float32]
+_TINY = np.float32(1e-6)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a window is measured; stored with the weights, which fit this layout only.
+
+    Attributes:
+        input_px: side of the window in pixels.
+        bins: orientations over half a turn (an edge and its negative are the same).
+        cells: cells a side at each scale; scale i halves the image i times.
+        sharpness: power of |cos| that shares a gradient among the bins.
+        floor: what a gradient is compared with, in medians of the window's own gradients.
+        colour: whether each cell's mean colour, relative to the window's, is added.
+    """
+
+    input_px: int = 96
+    bins: int = 8
+    cells: tuple[int, ...] = (6, 4)
+    sharpness: int = 4
+    floor: float = 1.0
+    colour: bool = True
+
+    @property
+    def length(self) -> int:
+        """Number of measurements of one window."""
+        return sum(self.bins * n * n for n in self.cells) + (3 * 16 if self.colour else 0)
+
+
+def describe(window: Image, layout: Layout) -> _Map:
+    """Measure one window.
+
+    Args:
+        window: (input_px, input_px, 3) uint8 RGB.
+        layout: how.
+
+    Returns:
+        (layout.length,) float32; finite for any input, all zero for a flat one.
+    """
+    grey = np.asarray(cv2.cvtColor(window, cv2.COLOR_RGB2GRAY), np.float32)
+    parts = []
+    for cells in layout.cells:
+        parts.append(_orientations(grey, cells, layout))
+        grey = np.asarray(cv2.pyrDown(grey), np.float32)
+    if layout.colour:
+        parts.append(_colours(window))
+    return np.concatenate(parts)
+
+
+def _orientations(grey: _Map, cells: int, layout: Layout) -> _Map:
+    """Pool the edges of each direction over a grid of overlapping cells; unit length, or zero for a flat image."""
+    smooth = cv2.GaussianBlur(grey, (0, 0), 0.8)
+    dx, dy = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
+    length = np.asarray(cv2.magnitude(dx, dy), np.float32)
+    # relative to the window's own gradients: neither gain nor bit depth may matter
+    strength = length / (length + np.float32(layout.floor) * np.median(length) + _TINY)
+    angle = np.arange(layout.bins, dtype=np.float32) * np.float32(np.pi / layout.bins)
+    unit = np.stack([dx, dy]) / (length + _TINY)
+    share = np.stack([np.cos(angle), np.sin(angle)], 1) @ unit.reshape(2, -1)
+    share *= share
+    if layout.sharpness == 4:
+        share *= share
+    share *= strength.reshape(1, -1)
+    pool = _pooling(grey.shape[0], cells)
+    pooled = pool @ share.reshape(layout.bins, *grey.shape) @ pool.T
+    return _unit(np.sqrt(pooled).ravel())
+
+
+def _colours(window: Image) -> _Map:
+    """Return each cell's mean colour less the window's, in units of the window's own spread, weakly."""
+    small = cv2.resize(window, (4, 4), interpolation=cv2.INTER_AREA).astype(np.float32).reshape(16, 3)
+    small -= small.mean(0)
+    return np.asarray(0.3 * _unit(small.ravel()), np.float32)
+
+
+@cache
+def _pooling(size: int, cells: int) -> _Map:
+    """Return (cells, size) weights of overlapping triangular cells; each row sums to one."""
+    step = size / cells
+    distance = np.abs((np.arange(size) + 0.5)[None] - (np.arange(cells) + 0.5)[:, None] * step)
+    weight = np.clip(1 - distance / step, 0, None)
+    return np.asarray(weight / weight.sum(1, keepdims=True), np.float32)
+
+
+def _unit(vector: _Map) -> _Map:
+    return np.asarray(vector / np.maximum(np.linalg.norm(vector), _TINY), np.float32)
+
+
+class Gradients:
+    """The default ``Embedder``.
+
+    Args:
+        weights: another .npz made by ``benchmarks/fit_gradients.py``; default the one that comes with the package.
+
+    Raises:
+        ModelError: the file cannot be read or does not fit.
+    """
+
+    name = "gradients"
+
+    def __init__(self, weights: Path | None = None) -> None:
+        source = weights or resources.files(__package__).joinpath(WEIGHTS)
+        try:
+            content = source.read_bytes()
+            with np.load(io.BytesIO(content)) as table:
+                layout = json.loads(str(table["layout"]))
+                self.mean = table["mean"].astype(np.float32)
+                self.projection = table["projection"].astype(np.float32)
+        except (OSError, KeyError, ValueError) as error:
+            raise ModelError(f"cannot read the weights of model 'gradients' from {source}: {error}") from error
+        self.layout = Layout(**{**layout, "cells": tuple(layout["cells"])})
+        self.weights_hash = hashlib.sha256(content).hexdigest()
+        self.input_px, self.dimensions = self.layout.input_px, self.projection.shape[1]
+        if self.projection.shape[0] != self.layout.length or self.mean.shape != (self.layout.length,):
+            raise ModelError(f"{source}: weights are {self.projection.shape}, expected {self.layout.length} rows")
+
+    def embed(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed (N, input_px, input_px, 3) uint8 RGB windows into (N, dimensions) float32 unit rows."""
+        if not len(windows):
+            return np.zeros((0, self.dimensions), np.float32)
+        measured = np.stack([describe(window, self.layout) for window in windows])
+        rows = (measured - self.mean) @ self.projection
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+def save(path: Path, layout: Layout, mean: _Map, projection: _Map, provenance: str) -> None:
+    """Write fitted weights: ``mean`` (length,), ``projection`` (length, dimensions) and their origin (JSON)."""
+    np.savez_compressed(
+        path,
+        layout=np.array(json.dumps(asdict(layout))),
+        mean=mean.astype(np.float32),
+        projection=projection.astype(np.float16),
+        provenance=np.array(provenance),
+    )
