@@ -66,6 +66,7 @@ def load_image(path: Path) -> tuple[Image, NDArray[np.bool_]]:
     """
     with open_raster(path) as dataset:
         _check_size(path, dataset)
+        _check_whole(path, dataset)
         bands, seen = _read(dataset)
         image, valid = to_rgb8(bands, valid=seen)
     if not valid.any():
@@ -105,6 +106,29 @@ def _check_size(path: Path, dataset: DatasetReader) -> None:
         )
     if min(width, height) < MIN_SIDE_PX:
         raise ImageError(f"{path} is too small: {width} x {height} pixels, at least {MIN_SIDE_PX} a side")
+
+
+def _check_whole(path: Path, dataset: DatasetReader) -> None:
+    """Refuse truncated files of the formats whose missing pixels GDAL fills with black and says nothing."""
+    if dataset.driver == "PNG" and not _png_ends(path):
+        raise ValueError("the PNG is truncated")
+    if dataset.driver in ("ENVI", "EHdr") and dataset.tags(ns="ENVI").get("file_compression", "0") == "0":
+        pixel = sum(np.dtype(kind).itemsize for kind in dataset.dtypes)
+        expected, found = dataset.width * dataset.height * pixel, path.stat().st_size
+        if found < expected:
+            raise ValueError(f"the file is truncated: {found} bytes, its header promises {expected}")
+
+
+def _png_ends(path: Path) -> bool:
+    """Tell whether a PNG's chunks are all there, the last one (IEND) included."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        place, kind = 8, b""
+        while place + 12 <= size and kind != b"IEND":
+            file.seek(place)
+            head = file.read(8)
+            place, kind = place + 12 + int.from_bytes(head[:4]), head[4:]
+    return kind == b"IEND" and place <= size
 
 
 def _read(dataset: DatasetReader) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:

@@ -118,7 +118,10 @@ def file_scale(dataset: rasterio.DatasetReader) -> Scale | None:
     sides = math.hypot(transform.a, transform.d), math.hypot(transform.b, transform.e)
     if not all(math.isfinite(side) and side > 0 for side in sides):
         return None
-    kind = _kind_and_unit(pyproj.CRS.from_wkt(dataset.crs.to_wkt()))
+    try:
+        kind = _kind_and_unit(pyproj.CRS.from_wkt(dataset.crs.to_wkt()))
+    except pyproj.exceptions.CRSError:
+        return None
     if kind is None:
         return None
     pixels, unit = kind

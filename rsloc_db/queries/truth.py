@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyproj
 import rasterio
+import rasterio.transform
 
 from rsloc_db.errors import ImageError, QueryError
 from rsloc_db.grids import wrap_lon
@@ -162,25 +163,29 @@ def _from_tags(query_set: QuerySet, simulated: bool) -> Iterator[Truth]:
             yield Truth(query_set.name, name, center, corners, provider_of(name), landscape_of(name), simulated, where)
 
 
-def _tagged_places(dataset: rasterio.DatasetReader, where: str) -> tuple[LonLat, Corners] | None:
+def _tagged_places(dataset: rasterio.DatasetReader, where: str) -> tuple[LonLat, Corners | None] | None:
     """Return lon, lat of the centre pixel and of the corners by the file's geotransform and CRS."""
     if not dataset.crs or dataset.transform.is_identity:
         return None
-    width, height = dataset.width, dataset.height
-    points = [(width / 2, height / 2), (0, 0), (width, 0), (width, height), (0, height)]
     try:
-        to_degrees = pyproj.Transformer.from_crs(pyproj.CRS.from_wkt(dataset.crs.to_wkt()), "EPSG:4326", always_xy=True)
+        crs = pyproj.CRS.from_wkt(dataset.crs.to_wkt())
+        to_degrees = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     except pyproj.exceptions.ProjError:
         return None  # an engineering CRS has no place on Earth
-    placed = (to_degrees.transform(*(dataset.transform @ point)) for point in points)
-    center, ul, ur, lr, ll = (_place(_wrapped(lon), _at_pole(lat), where) for lon, lat in placed)
+    across, down = np.array([[0.5, 0, 1, 1, 0], [0.5, 0, 0, 1, 1]])
+    xs, ys = rasterio.transform.xy(dataset.transform, down * dataset.height, across * dataset.width, offset="ul")
+    lons, lats = to_degrees.transform(xs, ys)
+    center = _place(_wrapped(lons[0]), _at_pole(lats[0]), where)
+    if not np.isfinite([lons, lats]).all():
+        return center, None  # a corner may lie beyond the rim of its projection
+    ul, ur, lr, ll = (_place(_wrapped(lon), _at_pole(lat), where) for lon, lat in zip(lons[1:], lats[1:], strict=True))
     return center, (ul, ur, lr, ll)
 
 
 def _wrapped(lon: float) -> float:
-    return lon if -180 <= lon <= 180 else float(wrap_lon(np.asarray(lon)))
+    return float(wrap_lon(np.asarray(lon))) if 180 < abs(lon) < math.inf else float(lon)
 
 
 def _at_pole(lat: float) -> float:
     """Bring the rim of a global image, which may lie a rounding error beyond the pole, to the pole."""
-    return math.copysign(90.0, lat) if 90.0 < abs(lat) < 90.0 + 1e-6 else lat
+    return math.copysign(90.0, lat) if 90.0 < abs(lat) < 90.0 + 1e-6 else float(lat)

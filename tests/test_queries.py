@@ -1,0 +1,523 @@
+"""Queries: which there are, their scale without their place, their pixels, and the truth apart."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+
+from rsloc_db.errors import ImageError, QueryError
+from rsloc_db.grids import nominal_resolution_m
+from rsloc_db.queries import Scale, content_hash, images, load_image, read_queries
+
+ROOT = Path(__file__).resolve().parents[1]
+LEVEL_15 = nominal_resolution_m(15)
+HEADER = "imgname,lat,lon,level,width,height,resolution,type,lon_min,lat_min,lon_max,lat_max"
+MERCATOR = {"crs": "EPSG:3857", "transform": Affine(4.777, 0, -276396, 0, -4.777, 6088475)}
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+
+def texture(bands: int = 3, height: int = 80, width: int = 96, dtype: str = "uint8") -> NDArray[Any]:
+    """Smooth random bands, (B, H, W), that use the whole range of the type."""
+    noise = np.random.default_rng(7).random((bands, height, width))
+    smooth = np.stack([cv2.GaussianBlur(band, (0, 0), 3) for band in noise])
+    smooth = (smooth - smooth.min()) / np.ptp(smooth)
+    return (smooth * (255 if dtype == "uint8" else 4000)).astype(dtype)
+
+
+def write(path: Path, bands: NDArray[Any] | None = None, driver: str = "GTiff", **options: Any) -> Path:
+    """Write bands (by default three of texture) as a raster."""
+    bands = texture() if bands is None else bands
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count, height, width = bands.shape
+    with rasterio.open(
+        path, "w", driver=driver, count=count, height=height, width=width, dtype=bands.dtype, **options
+    ) as dataset:
+        dataset.write(bands)
+    return path
+
+
+def rsloc_set(folder: Path, rows: list[str], header: str = HEADER, encoding: str = "utf-8", end: str = "\n") -> Path:
+    """Write an RSLoc set's CSV beside its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = folder.parent / f"{folder.name}.csv"
+    table.write_bytes(end.join([header, *rows, ""]).encode(encoding))
+    return table
+
+
+def row(name: str, lat: str = "47.5", lon: str = "2.5", level: str = "15") -> str:
+    return f"{name},{lat},{lon},{level},96,80,4.777,mapbox,2.4,47.4,2.6,47.6"
+
+
+# --- which queries there are
+
+
+def test_a_set_is_the_same_by_folder_and_by_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = rsloc_set(tmp_path / "test.v1", [row("a1_L15_arcgis.tiff"), row("gone_L15_arcgis.tiff")])
+    write(tmp_path / "test.v1" / "a1_L15_arcgis.tiff")
+    write(tmp_path / "test.v1" / "extra.tiff", **MERCATOR)
+    queries = read_queries([tmp_path / "test.v1"])
+    assert [(q.name, q.problem) for q in queries] == [
+        ("a1_L15_arcgis.tiff", None),
+        ("extra.tiff", None),
+        ("gone_L15_arcgis.tiff", "missing file"),
+    ]
+    assert {q.query_set for q in queries} == {"test.v1"}
+    assert [q.scale for q in queries] == [
+        Scale("mercator", LEVEL_15, LEVEL_15),
+        Scale("mercator", 4.777, 4.777),
+        None,
+    ]
+    assert read_queries([table]) == queries
+    assert read_queries([tmp_path / "test.v1", table]) == queries
+    monkeypatch.chdir(tmp_path / "test.v1")
+    assert [(q.query_set, q.name, q.scale) for q in read_queries([Path()])] == [
+        (q.query_set, q.name, q.scale) for q in queries
+    ]
+
+
+def test_a_single_file_belongs_to_its_folder(tmp_path: Path) -> None:
+    rsloc_set(tmp_path / "set", [row("a.png"), row("b.png", level="16")])
+    write(tmp_path / "set" / "a.png", driver="PNG")
+    (query,) = read_queries([tmp_path / "set" / "a.png"])
+    assert (query.query_set, query.name, query.scale) == ("set", "a.png", Scale("mercator", LEVEL_15, LEVEL_15))
+
+
+def test_a_folder_passes_over_what_is_no_image(tmp_path: Path) -> None:
+    write(tmp_path / "b.jpg", driver="JPEG")
+    write(tmp_path / "a.png", driver="PNG")
+    write(tmp_path / "landsat", driver="ENVI")
+    for name in ("notes.txt", "b.jpg.aux.xml", "a.pgw", "table.csv", ".hidden", "README.md"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "folder.tif").mkdir()
+    (tmp_path / "broken.tif").write_bytes(b"no image")
+    (tmp_path / "empty.png").touch()
+    queries = {q.name: q.problem for q in read_queries([tmp_path], level=15)}
+    assert list(queries) == ["a.png", "b.jpg", "broken.tif", "empty.png", "landsat"]
+    assert [name for name, problem in queries.items() if problem] == ["broken.tif", "empty.png"]
+    assert "cannot read" in str(queries["broken.tif"])
+    assert "empty" in str(queries["empty.png"])
+
+
+def test_names_that_differ_in_case_are_two_queries(tmp_path: Path) -> None:
+    rsloc_set(tmp_path / "set", [row("F1_L15_arcgis.tiff"), row("f1_L15_arcgis.tiff", level="16")])
+    for name in ("F1_L15_arcgis.tiff", "f1_L15_arcgis.tiff"):
+        write(tmp_path / "set" / name)
+    scales = {q.name: q.scale for q in read_queries([tmp_path / "set"])}
+    if len(list((tmp_path / "set").iterdir())) < 2:
+        pytest.skip("this file system does not tell case apart")
+    assert [s and round(s.x, 3) for s in scales.values()] == [4.777, 2.389]
+
+
+def test_two_files_of_one_key_are_refused(tmp_path: Path) -> None:
+    paths = [write(tmp_path / parent / "set" / "a.tif", **MERCATOR) for parent in ("one", "two")]
+    with pytest.raises(QueryError, match=r"would both be query a\.tif of set set"):
+        read_queries(paths)
+
+
+@pytest.mark.parametrize("path", ["gone.tif", "/vsicurl/https://example.org/a.tif", "https://example.org/a.tif"])
+def test_a_missing_path_is_refused(path: str) -> None:
+    with pytest.raises(QueryError, match="no such file or folder"):
+        read_queries([Path(path)])
+
+
+def test_a_folder_without_images_and_a_csv_without_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(QueryError, match="no images in"):
+        read_queries([tmp_path / "empty"])
+    (tmp_path / "alone.csv").write_text(HEADER)
+    with pytest.raises(QueryError, match="no such folder"):
+        read_queries([tmp_path / "alone.csv"])
+
+
+# --- the CSV
+
+
+def test_csv_dialects(tmp_path: Path) -> None:
+    header = 'note, level ,"imgname",lat'
+    table = rsloc_set(tmp_path / "set", ['"a, b",15,"a.tif",1', "", "été,15.0,b.tif,2"], header, "utf-8-sig", "\r\n")
+    for name in ("a.tif", "b.tif"):
+        write(tmp_path / "set" / name)
+    assert [q.scale for q in read_queries([table])] == [Scale("mercator", LEVEL_15, LEVEL_15)] * 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"name,lat\na.tif,1\n", "lacks the columns imgname, level: expected imgname, level, found name, lat"),
+        (b"imgname,lat\na.tif,1\n", "lacks the column level"),
+        (b"", "found nothing"),
+        (b"imgname,level\na.tif,high\n", "line 2: level is 'high': expected a whole number"),
+        (b"imgname,level\na.tif,15.5\n", "expected a whole number"),
+        (b"imgname,level\na.tif,23\n", "level is 23: expected 0 to 22"),
+        (b"imgname,level\na.tif,inf\n", "expected a whole number"),
+        (b"imgname,level\na.tif,15\na.tif,15\n", "line 3: a.tif stands twice"),
+        (b"imgname,level\n../a.tif,15\n", "line 2: imgname is '../a.tif'"),
+        (b"imgname,level\n,15\n", "line 2: imgname is ''"),
+        (b"imgname,level\n\xff\xfe.tif,15\n", "as a CSV in UTF-8"),
+    ],
+)
+def test_a_wrong_csv_says_what_is_wrong(tmp_path: Path, content: bytes, message: str) -> None:
+    write(tmp_path / "set" / "a.tif")
+    (tmp_path / "set.csv").write_bytes(content)
+    with pytest.raises(QueryError, match=message):
+        read_queries([tmp_path / "set"])
+
+
+def test_an_empty_level_leaves_the_scale_to_the_file(tmp_path: Path) -> None:
+    rsloc_set(tmp_path / "set", [row("a.tif", level="")])
+    write(tmp_path / "set" / "a.tif", **MERCATOR)
+    assert read_queries([tmp_path / "set"])[0].scale == Scale("mercator", 4.777, 4.777)
+
+
+# --- the scale
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"gsd_m": 3.3}, Scale("ground", 3.3, 3.3)),
+        ({"gsd_m": 4.8, "pixels": "mercator"}, Scale("mercator", 4.8, 4.8)),
+        ({"level": 16}, Scale("mercator", LEVEL_15 / 2, LEVEL_15 / 2)),
+        ({"level": 15, "pixels": "ground"}, Scale("ground", LEVEL_15, LEVEL_15)),
+        ({"level": 5, "pixels": "degrees"}, Scale("degrees", 360 / 8192, 360 / 8192)),
+        ({"pixels": "ground"}, Scale("ground", LEVEL_15, LEVEL_15)),
+        ({}, Scale("mercator", LEVEL_15, LEVEL_15)),
+    ],
+)
+def test_options_go_before_the_csv_and_the_csv_before_the_file(
+    tmp_path: Path, options: dict[str, Any], expected: Scale
+) -> None:
+    rsloc_set(tmp_path / "set", [row("a.tif")])
+    write(tmp_path / "set" / "a.tif", crs="EPSG:32631", transform=Affine(7, 0, 5e5, 0, -7, 5e6))
+    assert read_queries([tmp_path / "set"], **options)[0].scale == expected
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gsd_m": 3.0, "level": 15},
+        {"gsd_m": 3.0, "pixels": "degrees"},
+        {"gsd_m": 0.0},
+        {"gsd_m": -1.0},
+        {"gsd_m": math.nan},
+        {"gsd_m": math.inf},
+        {"level": -1},
+        {"level": 23},
+        {"pixels": "feet"},
+    ],
+)
+def test_contradictory_options_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(QueryError, match="--"):
+        read_queries([write(tmp_path / "a.tif", **MERCATOR)], **options)
+
+
+@pytest.mark.parametrize(
+    ("crs", "side", "expected"),
+    [
+        ("EPSG:3857", 4.777, Scale("mercator", 4.777, 4.777)),
+        ("EPSG:3395", 4.777, Scale("mercator", 4.777, 4.777)),
+        ("ESRI:102100", 4.777, Scale("mercator", 4.777, 4.777)),
+        ("EPSG:4326", 0.0001, Scale("degrees", 0.0001, 0.0001)),
+        ("EPSG:32662", 111319.49079, Scale("degrees", 1.0, 1.0)),
+        ("EPSG:32631", 10, Scale("ground", 10.0, 10.0)),
+        ("EPSG:2154", 0.2, Scale("ground", 0.2, 0.2)),
+        ("EPSG:2227", 10, Scale("ground", 3.048006, 3.048006)),
+    ],
+)
+def test_the_crs_tells_what_a_pixel_is(tmp_path: Path, crs: str, side: float, expected: Scale) -> None:
+    path = write(tmp_path / "a.tif", crs=crs, transform=Affine(side, 0, 0, 0, -side, 0))
+    assert read_queries([path])[0].scale == expected
+
+
+def test_pixels_of_a_geographic_file_need_not_be_square(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", crs="EPSG:4326", transform=Affine(0.002, 0, 5, 0, -0.001, 48))
+    assert read_queries([path])[0].scale == Scale("degrees", 0.002, 0.001)
+
+
+@pytest.mark.parametrize("pixels", [None, "ground"])
+def test_a_query_says_nothing_of_its_place(tmp_path: Path, pixels: Any) -> None:
+    """Equal pixels at other origins, latitudes, zones and turns: equal queries, equal images."""
+    places = [
+        ("EPSG:32631", Affine(10, 0, 5e5, 0, -10, 5e6)),
+        ("EPSG:32631", Affine(10, 0, 612345.678, 0, -10, 123456.789)),
+        ("EPSG:32756", Affine(10, 0, 3e5, 0, -10, 7e6)),
+        ("EPSG:32610", Affine.translation(4e5, 6e6) @ Affine.rotation(33.3) @ Affine.scale(10, -10)),
+        ("EPSG:2154", Affine.translation(7e5, 6e6) @ Affine.rotation(-171) @ Affine.scale(10, -10)),
+    ]
+    seen = []
+    for crs, transform in places:
+        path = write(tmp_path / "set" / "a.tif", crs=crs, transform=transform)
+        image, valid = load_image(path)
+        seen.append((read_queries([path], pixels=pixels), image.tobytes(), valid.tobytes()))
+    assert seen[0][0][0].scale == Scale("ground", 10.0, 10.0)
+    assert all(other == seen[0] for other in seen[1:])
+
+
+def test_without_a_scale_the_query_says_what_to_give(tmp_path: Path) -> None:
+    write(tmp_path / "no_crs.tif", transform=Affine(5, 0, 0, 0, -5, 0))
+    write(tmp_path / "no_transform.tif", crs="EPSG:3857")
+    write(tmp_path / "plain.jpg", driver="JPEG")
+    for query in read_queries([tmp_path]):
+        assert query.scale is None
+        assert "give --level or --gsd" in str(query.problem)
+
+
+def test_pixels_that_contradict_the_crs_are_a_problem(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", **MERCATOR)
+    (query,) = read_queries([path], pixels="degrees")
+    assert query.scale is None
+    assert "mercator by its CRS, not degrees" in str(query.problem)
+
+
+# --- the pixels
+
+
+@pytest.mark.parametrize(
+    ("driver", "name"),
+    [("GTiff", "a.tif"), ("PNG", "a.png"), ("ENVI", "a"), ("BMP", "a.bmp"), ("HFA", "a.img"), ("PNM", "a.ppm")],
+)
+def test_lossless_formats_keep_the_pixels(tmp_path: Path, driver: str, name: str) -> None:
+    image, valid = load_image(write(tmp_path / name, driver=driver))
+    assert image.dtype == np.uint8
+    assert np.array_equal(image, np.moveaxis(texture(), 0, 2))
+    assert valid.dtype == np.bool_
+    assert valid.all()
+
+
+def test_lossy_formats_keep_the_picture(tmp_path: Path) -> None:
+    for driver, name in (("JPEG", "a.jpg"), ("WEBP", "a.webp")):
+        image, _ = load_image(write(tmp_path / name, driver=driver))
+        assert np.abs(image.astype(int) - np.moveaxis(texture(), 0, 2)).mean() < 15
+
+
+def test_many_deep_bands_become_rgb(tmp_path: Path) -> None:
+    deep = texture(6, dtype="uint16")
+    image, _ = load_image(write(tmp_path / "a.tif", deep))
+    assert image.shape == (80, 96, 3)
+    for band in range(3):
+        assert np.corrcoef(image[..., band].ravel(), deep[band].ravel())[0, 1] > 0.99
+        assert image[..., band].min() == 0
+        assert image[..., band].max() == 255
+
+
+def test_one_band_is_grey(tmp_path: Path) -> None:
+    image, _ = load_image(write(tmp_path / "a.tif", texture(1)))
+    assert np.array_equal(image, np.repeat(texture(1)[0][..., None], 3, axis=2))
+
+
+def test_bands_named_otherwise_are_put_in_order(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", texture(4), photometric="minisblack")
+    kinds = rasterio.enums.ColorInterp
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = [kinds.undefined, kinds.blue, kinds.green, kinds.red]
+    image, _ = load_image(path)
+    assert np.array_equal(image, np.moveaxis(texture(4)[[3, 2, 1]], 0, 2))
+
+
+def test_a_palette_is_looked_up(tmp_path: Path) -> None:
+    index = (texture(1) > 127).astype(np.uint8)
+    path = tmp_path / "a.png"
+    with rasterio.open(path, "w", driver="PNG", count=1, height=80, width=96, dtype="uint8") as dataset:
+        dataset.write(index)
+        dataset.write_colormap(1, {0: (10, 20, 30, 255), 1: (200, 100, 50, 0)})
+    image, valid = load_image(path)
+    assert np.array_equal(valid, index[0] == 0)
+    assert (image[valid] == (10, 20, 30)).all()
+
+
+def holes() -> NDArray[np.bool_]:
+    mask = np.ones((80, 96), bool)
+    mask[10:30, 20:60] = False
+    return mask
+
+
+def test_nodata_alpha_and_nan_are_not_valid(tmp_path: Path) -> None:
+    hole = ~holes()
+    deep = texture(3, dtype="int16") + 1
+    deep[:, hole] = -9999
+    floats = texture(3, dtype="float32")
+    floats[:, hole] = np.nan
+    alpha = texture(4)
+    alpha[3] = np.where(hole, 0, 255)
+    files = [
+        write(tmp_path / "nodata.tif", deep, nodata=-9999),
+        write(tmp_path / "nan.tif", floats),
+        write(tmp_path / "nan_nodata.tif", floats, nodata=np.nan),
+        write(tmp_path / "alpha.tif", alpha, photometric="rgb", alpha="yes"),
+        write(tmp_path / "alpha.png", alpha, driver="PNG"),
+    ]
+    for path in files:
+        image, valid = load_image(path)
+        assert np.array_equal(valid, holes()), path.name
+        assert image[valid].std() > 20, path.name
+
+
+def test_an_image_of_nothing_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", np.zeros((1, 80, 80), np.uint8), nodata=0)
+    with pytest.raises(ImageError, match="holds no data"):
+        load_image(path)
+
+
+@pytest.mark.parametrize(
+    ("driver", "name"),
+    [("GTiff", "a.tif"), ("PNG", "a.png"), ("JPEG", "a.jpg"), ("WEBP", "a.webp"), ("BMP", "a.bmp"), ("ENVI", "a")],
+)
+@pytest.mark.parametrize("share", [0.5, 0.99])
+def test_truncated_files_are_refused(tmp_path: Path, driver: str, name: str, share: float) -> None:
+    path = write(tmp_path / name, driver=driver)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ImageError, match="cannot read"):
+        load_image(path)
+
+
+def test_wrong_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.tif").touch()
+    (tmp_path / "text.png").write_text("this is no image")
+    np.savez(tmp_path / "archive.npz", a=np.zeros(3))
+    for name in ("empty.tif", "text.png", "archive.npz", "gone.tif", "."):
+        with pytest.raises(ImageError):
+            load_image(tmp_path / name)
+    with pytest.raises(ImageError, match="no local file"):
+        load_image(Path("/vsicurl/https://example.org/a.tif"))
+
+
+def test_a_file_that_points_elsewhere_is_refused(tmp_path: Path) -> None:
+    secret = write(tmp_path / "a.tif")
+    vrt = f"""<VRTDataset rasterXSize="96" rasterYSize="80"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>
+    <SourceFilename>{secret}</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"""
+    (tmp_path / "b.tif").write_text(vrt)
+    with pytest.raises(ImageError, match="cannot read"):
+        load_image(tmp_path / "b.tif")
+
+
+def test_sizes_have_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImageError, match="too small: 200 x 63 pixels, at least 64"):
+        load_image(write(tmp_path / "small.tif", texture(3, 63, 200)))
+    with rasterio.open(
+        tmp_path / "huge.tif", "w", driver="GTiff", count=1, height=30000, width=30000, dtype="uint8", sparse_ok=True
+    ):
+        pass
+    with pytest.raises(ImageError, match="too large: 30000 x 30000 pixels, at most 400,000,000"):
+        load_image(tmp_path / "huge.tif")
+    monkeypatch.setattr(images, "MAX_PX", 80 * 96)
+    assert load_image(write(tmp_path / "fits.tif"))[0].shape == (80, 96, 3)
+
+
+def test_exif_orientation_is_ignored(tmp_path: Path) -> None:
+    encoded = cv2.imencode(".jpg", np.moveaxis(texture(), 0, 2))[1].tobytes()
+    # APP1: EXIF, big endian, one entry: orientation (0x0112) = 6, a quarter turn
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    (tmp_path / "a.jpg").write_bytes(
+        encoded[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + encoded[2:]
+    )
+    assert load_image(tmp_path / "a.jpg")[0].shape == (80, 96, 3)
+
+
+def test_reading_writes_nothing_to_stderr_and_nothing_beside(tmp_path: Path) -> None:
+    write(tmp_path / "a.tif")
+    data = write(tmp_path / "b.jpg", driver="JPEG").read_bytes()
+    (tmp_path / "b.jpg").write_bytes(data[: len(data) // 2])
+    data = write(tmp_path / "c.png", driver="PNG").read_bytes()
+    (tmp_path / "c.png").write_bytes(data[: len(data) // 2])
+    (tmp_path / "d.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:500])
+    before = sorted(path.name for path in tmp_path.iterdir())
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from rsloc_db.errors import ImageError
+        from rsloc_db.queries import load_image, read_queries
+        for query in read_queries([Path(sys.argv[1])], level=15):
+            try:
+                load_image(query.path)
+            except ImageError:
+                print(query.name)
+    """
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["b.jpg", "c.png", "d.tif"]
+    assert done.stderr == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_world_files_and_sidecars_give_no_scale(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png", driver="PNG")
+    (tmp_path / "a.pgw").write_text("5\n0\n0\n-5\n500000\n5000000\n")
+    wkt = rasterio.crs.CRS.from_epsg(32631).to_wkt().replace('"', "&quot;")
+    (tmp_path / "a.png.aux.xml").write_text(f"<PAMDataset><SRS>{wkt}</SRS></PAMDataset>")
+    assert read_queries([path])[0].scale is None
+
+
+def test_content_hash(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 3_000_000)
+    assert content_hash(tmp_path / "a") == hashlib.sha256(b"x" * 3_000_000).hexdigest()
+    with pytest.raises(ImageError, match="cannot read"):
+        content_hash(tmp_path / "gone")
+
+
+# --- shared imagery
+
+
+@pytest.mark.parametrize(("name", "count"), [("google", 3), ("naip", 9), ("season", 7), ("absent", 10)])
+def test_mini_sets(shared_data: Path, name: str, count: int) -> None:
+    queries = read_queries([shared_data / "mini" / "RSimages" / name])
+    assert len(queries) == count
+    for query in queries:
+        assert query.problem is None
+        assert query.scale == Scale("mercator", LEVEL_15, LEVEL_15)
+    image, valid = load_image(queries[0].path)
+    assert min(image.shape[:2]) >= 256
+    assert valid.all()
+
+
+@pytest.mark.parametrize(("name", "rows", "files"), [("test100", 100, 3), ("test400", 400, 6)])
+def test_rsloc_sets(shared_data: Path, name: str, rows: int, files: int) -> None:
+    queries = read_queries([shared_data / "rsloc" / "RSimages" / f"{name}.csv"])
+    assert len(queries) == rows
+    assert sum(query.problem is None for query in queries) == files
+    assert {query.problem for query in queries} == {None, "missing file"}
+
+
+def test_real_files_of_other_makes(shared_data: Path) -> None:
+    pairs = shared_data / "pairs"
+    expected = {"nanjing": (2, 30.0), "s2_austria": (1, 10.0), "s2_california/crop20210708": (3, 10.0)}
+    for folder, (count, size) in expected.items():
+        queries = read_queries([pairs / folder])
+        assert [query.scale for query in queries] == [Scale("ground", size, size)] * count
+        for query in queries:
+            image, valid = load_image(query.path)
+            assert valid.all()
+            assert image.std() > 10
+
+
+# --- who may know the truth
+
+
+def test_the_localizer_does_not_import_the_truth() -> None:
+    """Of the package, only the truth's loader and the commands may import ``queries.truth``."""
+    offenders = []
+    for path in sorted((ROOT / "rsloc_db").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in getattr(node, "names", [])] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            if any(name.startswith("rsloc_db.queries.truth") for name in names):
+                offenders.append(path.relative_to(ROOT / "rsloc_db").as_posix())
+    assert set(offenders) <= {"stages/truth.py", "cli/truth.py", "evaluate.py", "truth.py"}
+
+
+def test_localizing_does_not_load_the_truth() -> None:
+    code = "import sys, rsloc_db.queries; assert 'rsloc_db.queries.truth' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
