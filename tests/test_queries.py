@@ -146,8 +146,8 @@ def test_a_folder_without_images_and_a_csv_without_folder_are_refused(tmp_path: 
 
 
 def test_csv_dialects(tmp_path: Path) -> None:
-    header = 'note, level ,"imgname",lat'
-    table = rsloc_set(tmp_path / "set", ['"a, b",15,"a.tif",1', "", "été,15.0,b.tif,2"], header, "utf-8-sig", "\r\n")
+    header = '"imgname", level ,note'
+    table = rsloc_set(tmp_path / "set", ['"a.tif",15,"a, b"', "", "b.tif,15.0,été"], header, "utf-8-sig", "\r\n")
     for name in ("a.tif", "b.tif"):
         write(tmp_path / "set" / name)
     assert [q.scale for q in read_queries([table])] == [Scale("mercator", LEVEL_15, LEVEL_15)] * 2
