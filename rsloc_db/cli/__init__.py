@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from rsloc_db.cli import common
+from rsloc_db.cli import common, db
 from rsloc_db.errors import RslocError
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(db.app, name="db")
 
 
 @app.callback()
