@@ -1,0 +1,275 @@
+"""Pixels: decode, stretch to 8 bit, paste tiles together, cut a window out. No coordinates but pixels.
+
+An image is (H, W, 3) uint8 RGB and a mask is (H, W) bool, True where a pixel is valid.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader, MemoryFile
+
+from rsloc_db.errors import ImageError
+from rsloc_db.grids import TILE_PX
+from rsloc_db.types import Floats, Image
+
+Mask = NDArray[np.bool_]
+
+MAX_PIXELS = 1 << 28
+"""Largest image that is decoded whole: 268 million pixels, 0.8 GB as RGB."""
+STRETCH_PERCENTILES = (2.0, 98.0)
+"""What is stretched to 0 and 255 in images that are not 8 bit."""
+
+_SAMPLES = 1 << 20
+_MAGIC = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WEBP"}
+# libjpeg fills what is missing of a damaged file with grey and only warns: make the warning an error
+_GDAL_OPTIONS = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "YES", "GDAL_PAM_ENABLED": "NO"}
+
+
+def decode(data: bytes) -> Image:
+    """Decode a JPEG, PNG or WebP; transparent pixels are black.
+
+    Grey and palette images become RGB; 16-bit ones are stretched as ``to_rgb8`` says. An EXIF orientation is ignored.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: the data is of another format, damaged or truncated, or has more than ``MAX_PIXELS``.
+    """
+    return decode_valid(data)[0]
+
+
+def decode_valid(data: bytes) -> tuple[Image, Mask]:
+    """Decode as ``decode`` does, and tell which pixels are valid: those at least half opaque.
+
+    Returns:
+        (H, W, 3) uint8 RGB and its (H, W) mask.
+
+    Raises:
+        ImageError: as ``decode``.
+    """
+    driver = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
+    if driver is None:
+        raise ImageError(f"expected a JPEG, PNG or WebP image, found {describe_bytes(data)}")
+    try:
+        bands, opaque = _bands(data, driver)
+    except (RasterioError, cv2.error) as error:
+        raise ImageError(f"damaged or truncated {driver} image of {len(data)} bytes: {_cause(error)}") from error
+    return to_rgb8(bands, valid=opaque)
+
+
+def describe_bytes(data: bytes) -> str:
+    """Say in a few words what some bytes are, for error messages."""
+    return f"{len(data)} bytes that begin with {data[:12]!r}" if data else "nothing (0 bytes)"
+
+
+def _cause(error: BaseException) -> str:
+    return str(error.__cause__ or error).strip() or type(error).__name__
+
+
+def _bands(data: bytes, driver: str) -> tuple[NDArray[np.generic], Mask | None]:
+    """Return (B, H, W) colour bands and, of an image with alpha, the (H, W) mask of opaque pixels."""
+    with rasterio.Env(**_GDAL_OPTIONS), MemoryFile(data) as memory, quiet_open(memory, driver=driver) as source:
+        check_size(source.width, source.height)
+        if driver == "JPEG":
+            # a file cut short and filled up with zeros decodes without a warning, but has lost its end marker
+            if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+                raise ImageError(f"truncated JPEG image of {len(data)} bytes: it has no end marker")
+            return source.read(), None
+    # GDAL accepts truncated PNGs; OpenCV's readers of PNG and WebP do not
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ImageError(f"damaged or truncated {driver} image of {len(data)} bytes")
+    bands = np.moveaxis(np.atleast_3d(pixels), 2, 0)
+    if len(bands) in (2, 4):
+        return bands[-2::-1], bands[-1] > (127 if pixels.dtype == np.uint8 else 32767)
+    return bands[::-1], None
+
+
+@contextmanager
+def quiet_open(source: object, **options: object) -> Iterator[DatasetReader]:
+    """Open a raster (path or ``MemoryFile``) without the warning that plain images have no georeference."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        dataset = source.open(**options) if isinstance(source, MemoryFile) else rasterio.open(source, **options)
+    with dataset:
+        yield dataset
+
+
+def check_size(width_px: int, height_px: int) -> None:
+    """Refuse an image that would not fit in memory.
+
+    Raises:
+        ImageError: it has no pixel, or more than ``MAX_PIXELS``.
+    """
+    if not 0 < width_px * height_px <= MAX_PIXELS:
+        raise ImageError(f"an image of {width_px} x {height_px} pixels: expected 1 to {MAX_PIXELS:,} pixels")
+
+
+def to_rgb8(
+    bands: NDArray[np.generic],
+    nodata: float | Sequence[float | None] | None = None,
+    *,
+    valid: Mask | None = None,
+    limits: Floats | None = None,
+) -> tuple[Image, Mask]:
+    """Turn bands of any real type into 8-bit RGB and a mask.
+
+    The first three bands are red, green and blue; of one or two bands the first is taken thrice. 8-bit bands are
+    kept as they are; others are stretched so that the 2nd and 98th percentile of each band's valid pixels become 0
+    and 255. A pixel is invalid where ``valid`` says so, where all bands taken equal nodata, or where one is not
+    finite; it becomes black.
+
+    Args:
+        bands: (B, H, W), any integer or floating type.
+        nodata: the value of missing pixels, for all bands or one a band.
+        valid: (H, W) mask of pixels known to be valid, e.g. from an alpha band.
+        limits: (3, 2) values to stretch to 0 and 255 instead, from ``stretch_limits``.
+
+    Returns:
+        (H, W, 3) uint8 RGB and its (H, W) mask.
+
+    Raises:
+        ImageError: there is no band or pixel, or the type is not a real number's.
+    """
+    if bands.ndim != 3 or 0 in bands.shape or bands.dtype.kind not in "uifb":
+        raise ImageError(f"expected (bands, rows, columns) of real numbers, found {bands.shape} of {bands.dtype}")
+    rgb = _three(bands)
+    mask = _valid(rgb, nodata)
+    if valid is not None:
+        mask &= valid
+    if bands.dtype != np.uint8 or limits is not None:
+        rgb = _stretch(rgb, stretch_limits(rgb, mask) if limits is None else limits)
+    image = np.asarray(cv2.merge([np.ascontiguousarray(band) for band in rgb]), np.uint8)
+    image[~mask] = 0
+    return image, mask
+
+
+def _three(bands: NDArray[np.generic]) -> NDArray[np.generic]:
+    return bands[:3] if len(bands) >= 3 else np.broadcast_to(bands[:1], (3, *bands.shape[1:]))
+
+
+def _valid(rgb: NDArray[np.generic], nodata: float | Sequence[float | None] | None) -> Mask:
+    if nodata is None and rgb.dtype.kind != "f":
+        return np.ones(rgb.shape[1:], bool)
+    values = list(nodata) if isinstance(nodata, Sequence) else [nodata]
+    values = values[:3] if len(values) >= 3 else values[:1] * 3
+    missing = np.ones(rgb.shape[1:], bool)
+    for band, value in zip(rgb, values, strict=True):
+        missing &= False if value is None else band == value
+    finite = np.isfinite(rgb).all(0) if rgb.dtype.kind == "f" else True
+    return ~missing & finite
+
+
+def stretch_limits(bands: NDArray[np.generic], valid: Mask) -> Floats:
+    """Return the 2nd and 98th percentile of the valid pixels of red, green and blue: (3, 2) float64.
+
+    Large images are sampled evenly. Where the two coincide, the least and the greatest value are taken.
+    """
+    step = max(1, math.isqrt(valid.size // _SAMPLES))
+    samples = _three(bands)[:, ::step, ::step][:, valid[::step, ::step]].astype(float)
+    if not samples.size:
+        return np.array([[0.0, 1.0]] * 3)
+    limits: Floats = np.percentile(samples, STRETCH_PERCENTILES, axis=1).T
+    flat = limits[:, 0] >= limits[:, 1]
+    limits[flat] = np.stack([samples.min(1), samples.max(1)], 1)[flat]
+    return limits
+
+
+def _stretch(rgb: NDArray[np.generic], limits: Floats) -> NDArray[np.uint8]:
+    low, high = limits[:, 0, None, None], limits[:, 1, None, None]
+    scaled = (np.nan_to_num(rgb.astype(np.float32)) - low) / np.maximum(high - low, 1e-12)
+    return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+
+
+def mosaic(tiles: Mapping[tuple[int, int], Image], columns: range, rows: range) -> tuple[Image, Mask]:
+    """Paste tiles together; missing ones are black and False in the mask.
+
+    Args:
+        tiles: images keyed (column, row); those that are not 256 x 256 are resized to it.
+        columns: columns of the mosaic; they may run past the antimeridian, keyed as they are counted.
+        rows: rows of the mosaic.
+
+    Returns:
+        (256 len(rows), 256 len(columns), 3) uint8 RGB and its mask.
+    """
+    image = np.zeros((TILE_PX * len(rows), TILE_PX * len(columns), 3), np.uint8)
+    valid = np.zeros(image.shape[:2], bool)
+    for (column, row), tile in tiles.items():
+        if column in columns and row in rows:
+            top, left = TILE_PX * rows.index(row), TILE_PX * columns.index(column)
+            box = slice(top, top + TILE_PX), slice(left, left + TILE_PX)
+            image[box], valid[box] = to_tile_size(tile), True
+    return image, valid
+
+
+def to_tile_size(image: Image) -> Image:
+    """Return the image as 256 x 256 pixels, as it is or resized by area."""
+    if image.shape[:2] == (TILE_PX, TILE_PX):
+        return image
+    return np.asarray(cv2.resize(image, (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def window(
+    image: Image, valid: Mask | None, x_px: float, y_px: float, width_px: float, height_px: float, size_px: int
+) -> Image:
+    """Cut a box out of an image and average it by area to a square.
+
+    Coordinates are in pixels from the upper left corner of the image (the first pixel covers 0 to 1). Parts outside
+    the image or not valid take the mean colour of the valid part of the box; a box without any is black.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        valid: (H, W) mask, or None where all pixels are valid.
+        x_px: centre of the box, from the left.
+        y_px: centre of the box, from the top.
+        width_px: width of the box, above 0; need not be whole.
+        height_px: height of the box.
+        size_px: width and height of the result.
+
+    Returns:
+        (size_px, size_px, 3) uint8 RGB.
+    """
+    left, top = x_px - width_px / 2, y_px - height_px / 2
+    column, row = math.floor(left), math.floor(top)
+    # one pixel more than the box is wide where it begins within a pixel
+    width, height = math.ceil(width_px) + (left > column), math.ceil(height_px) + (top > row)
+    box = _shift(_crop(image, valid, column, row, width, height), left - column, top - row)
+    # by factor, not by size: the box is cut at its true, fractional width. One axis at a time, as OpenCV gives up
+    # averaging by area on both where one of them is enlarged
+    narrow = cv2.resize(box, None, fx=size_px / width_px, fy=1, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(narrow, None, fx=1, fy=size_px / height_px, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(small[:size_px, :size_px], np.uint8)
+
+
+def _crop(image: Image, valid: Mask | None, column: int, row: int, width: int, height: int) -> Image:
+    """Return a box of whole pixels, with the mean colour of its valid ones where there are none."""
+    rows = slice(max(row, 0), max(min(row + height, image.shape[0]), 0))
+    columns = slice(max(column, 0), max(min(column + width, image.shape[1]), 0))
+    part = image[rows, columns]
+    mask = None if valid is None or valid[rows, columns].all() else valid[rows, columns]
+    if part.shape[:2] == (height, width) and mask is None:
+        return part
+    box = np.empty((height, width, 3), np.uint8)
+    box[:] = np.rint(cv2.mean(part, None if mask is None else mask.astype(np.uint8))[:3]) if part.size else 0
+    inner = box[rows.start - row : rows.stop - row, columns.start - column : columns.stop - column]
+    inner[:] = part if mask is None else np.where(mask[..., None], part, inner)
+    return box
+
+
+def _shift(box: Image, x: float, y: float) -> Image:
+    """Return the averages over pixels that begin a fraction of one further on."""
+    if x:
+        box = np.asarray(cv2.addWeighted(box[:, :-1], 1 - x, box[:, 1:], x, 0), np.uint8)
+    if y:
+        box = np.asarray(cv2.addWeighted(box[:-1], 1 - y, box[1:], y, 0), np.uint8)
+    return box
