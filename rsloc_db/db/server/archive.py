@@ -112,11 +112,8 @@ def _fill(url: str, file: Path) -> None:
         row = conn.execute("SELECT default_version FROM pg_available_extensions WHERE name = 'vector'").fetchone()
     if row and version_tuple(row[0]) < SAFE_PARALLEL_BUILD:
         environment["PGOPTIONS"] = "-c max_parallel_maintenance_workers=0"
-    _run(
-        "pg_restore",
-        ["--exit-on-error", "--no-owner", "--no-privileges", f"--dbname={_name(url)}", str(file)],
-        environment,
-    )
+    words = ["--exit-on-error", "--no-owner", "--no-privileges", f"--dbname={_name(url)}", str(file)]
+    _run("pg_restore", words, environment)
     with connect(url) as conn:
         if schema_version(conn) is None:
             raise ServerError(f"{file} is a backup of another program's database: it has no rsloc-db schema")
