@@ -36,9 +36,16 @@ COMMENT ON FUNCTION share IS 'part / total, null where total is 0';
 
 CREATE FUNCTION wilson(part bigint, total bigint, side integer) RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN greatest(0, least(1, (
-    (part + 1.959964 ^ 2 / 2)
-    + side * 1.959964 * sqrt(part::double precision * (total - part) / nullif(total, 0) + 1.959964 ^ 2 / 4)
-) / (total + 1.959964 ^ 2)));
+RETURN CASE WHEN total > 0 THEN greatest(0, least(1, (
+    part + 1.959964 ^ 2 / 2
+    + side * 1.959964 * sqrt(part::double precision * (total - part) / total + 1.959964 ^ 2 / 4)
+) / (total + 1.959964 ^ 2))) END;
 COMMENT ON FUNCTION wilson IS
 'Lower (side -1) or upper (side 1) end of the Wilson 95 % interval of a share, null where total is 0';
+
+CREATE FUNCTION searched_galleries(settings jsonb) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE jsonb_typeof(settings -> 'galleries')
+    WHEN 'array' THEN ARRAY(SELECT jsonb_array_elements_text(settings -> 'galleries'))
+END;
+COMMENT ON FUNCTION searched_galleries IS 'Names of the galleries that a run''s settings name, null where they name none: all galleries';

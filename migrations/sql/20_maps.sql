@@ -39,6 +39,7 @@ SELECT
     query.query_set,
     query.name,
     hit.patch_id,
+    patch.level,
     patch.window_tiles,
     hit.tile_id,
     hit.rank,
@@ -53,6 +54,7 @@ COMMENT ON COLUMN vote_map.run_id IS 'Run';
 COMMENT ON COLUMN vote_map.query_set IS 'Set of the query';
 COMMENT ON COLUMN vote_map.name IS 'Name of the query';
 COMMENT ON COLUMN vote_map.patch_id IS 'Patch of the query';
+COMMENT ON COLUMN vote_map.level IS 'Level of the tiles that it was compared with';
 COMMENT ON COLUMN vote_map.window_tiles IS 'Width of the windows that it was compared with, in tiles';
 COMMENT ON COLUMN vote_map.tile_id IS 'Tile that was found';
 COMMENT ON COLUMN vote_map.rank IS '1 for the most similar tile of the patch';

@@ -130,6 +130,7 @@ def _create_patch() -> None:
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False, comment="Key"),
         sa.Column("run_id", sa.Integer(), nullable=False, comment="Its run"),
         sa.Column("query_id", sa.BigInteger(), nullable=False, comment="Its query"),
+        sa.Column("level", sa.SmallInteger(), nullable=False, comment="Level of the tiles it is compared with"),
         sa.Column(
             "window_tiles",
             sa.SmallInteger(),
@@ -173,6 +174,7 @@ def _create_hit() -> None:
         sa.Column("run_id", sa.Integer(), nullable=False, comment="Its run"),
         sa.Column("query_id", sa.BigInteger(), nullable=False, comment="Its query"),
         sa.Column("patch_id", sa.BigInteger(), nullable=False, comment="Its patch"),
+        sa.Column("gallery_id", sa.Integer(), nullable=False, comment="The gallery of that tile"),
         sa.Column("tile_id", sa.BigInteger(), nullable=False, comment="The tile that was found"),
         sa.Column("rank", sa.SmallInteger(), nullable=False, comment="1 for the most similar tile of its patch"),
         sa.Column("similarity", sa.REAL(), nullable=False, comment="Cosine of the angle between the two vectors"),

@@ -278,6 +278,7 @@ patch = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Key"),
     *_of_run(),
+    Column("level", SmallInteger, nullable=False, comment="Level of the tiles it is compared with"),
     Column("window_tiles", SmallInteger, nullable=False, comment="Width of the window it is compared with, in tiles"),
     Column("x_px", REAL, nullable=False, comment="Its centre in the query, from the left edge"),
     Column("y_px", REAL, nullable=False, comment="Its centre in the query, from the top edge"),
@@ -305,6 +306,7 @@ hit = Table(
     *_of_run(),
     Column("patch_id", ForeignKey("patch.id", ondelete="CASCADE"), nullable=False, index=True, comment="Its patch"),
     # no foreign key: a run's history outlives the gallery, and a check per hit would cost more than the search
+    Column("gallery_id", Integer, nullable=False, comment="The gallery of that tile"),
     Column("tile_id", BigInteger, nullable=False, comment="The tile that was found"),
     Column("rank", SmallInteger, nullable=False, comment="1 for the most similar tile of its patch"),
     Column("similarity", REAL, nullable=False, comment="Cosine of the angle between the two vectors"),

@@ -1,0 +1,34 @@
+"""rsloc-db truth: load where queries really are, for evaluation alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rsloc_db.cli.common import print_json, stdout
+from rsloc_db.evaluate import load_truth
+
+app = typer.Typer(help="Load where queries really are. Evaluation alone reads it.", no_args_is_help=True)
+
+
+@app.callback()
+def _truth() -> None:
+    """Keep `load` a word of its own, though it is the only command."""
+
+
+@app.command()
+def load(
+    paths: Annotated[list[Path], typer.Argument(help="Query sets, folders or files, as for `rsloc-db localize`.")],
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="Their appearance was made by a program, where the CSV does not say.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Load true places from the CSV beside a set, or from the files' tags, for queries that were localized."""
+    summary = load_truth(paths, simulated=simulated)
+    if json:
+        print_json(summary.as_dict())
+        return
+    stdout.print(f"{summary.read} true places read, {summary.stored} of them are of queries in the database")
