@@ -57,9 +57,9 @@ def _create_gallery() -> None:
             nullable=False,
             comment="When the row was written",
         ),
-        sa.CheckConstraint("grid IN ('google_earth', 'web_mercator')", name="gallery_grid_check"),
-        sa.CheckConstraint("images IN ('stored', 'reference')", name="gallery_images_check"),
-        sa.CheckConstraint("status IN ('loading', 'ready')", name="gallery_status_check"),
+        sa.CheckConstraint("grid IN ('google_earth', 'web_mercator')", name=op.f("gallery_grid_check")),
+        sa.CheckConstraint("images IN ('stored', 'reference')", name=op.f("gallery_images_check")),
+        sa.CheckConstraint("status IN ('loading', 'ready')", name=op.f("gallery_status_check")),
         sa.PrimaryKeyConstraint("id", name="gallery_pkey"),
         sa.UniqueConstraint("name", name="gallery_name_key"),
         comment="A set of georeferenced tiles that queries are searched in",
@@ -171,7 +171,7 @@ def _create_embedding_set() -> None:
         sa.Column(
             "index_kind", sa.Text(), comment="exact (no index; every row is compared) or hnsw; null until complete"
         ),
-        sa.CheckConstraint("index_kind IN ('exact', 'hnsw')", name="embedding_set_index_kind_check"),
+        sa.CheckConstraint("index_kind IN ('exact', 'hnsw')", name=op.f("embedding_set_index_kind_check")),
         sa.ForeignKeyConstraint(
             ["gallery_id"], ["gallery.id"], name="embedding_set_gallery_id_fkey", ondelete="CASCADE"
         ),

@@ -114,7 +114,7 @@ def _create_run_query() -> None:
         sa.Column(
             "peak_memory_mb", sa.REAL(), comment="Largest resident memory of its process up to its end, megabytes"
         ),
-        sa.CheckConstraint("status IN ('pending', 'done', 'failed')", name="run_query_status_check"),
+        sa.CheckConstraint("status IN ('pending', 'done', 'failed')", name=op.f("run_query_status_check")),
         sa.ForeignKeyConstraint(["query_id"], ["query.id"], name="run_query_query_id_fkey", ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], name="run_query_run_id_fkey", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "query_id", name="run_query_pkey"),
@@ -339,7 +339,7 @@ def _create_localization() -> None:
             "corners", _geometry("MULTIPOINT"), comment="Corners: upper left, upper right, lower right, lower left"
         ),
         sa.CheckConstraint(
-            "verdict IN ('accepted', 'ambiguous', 'not_here', 'failed')", name="localization_verdict_check"
+            "verdict IN ('accepted', 'ambiguous', 'not_here', 'failed')", name=op.f("localization_verdict_check")
         ),
         sa.ForeignKeyConstraint(["place_id"], ["place.id"], name="localization_place_id_fkey", ondelete="SET NULL"),
         sa.ForeignKeyConstraint(
