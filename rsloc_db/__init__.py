@@ -1,5 +1,19 @@
 """Find where an overhead image was taken."""
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rsloc_db.stages.ingest import ingest as ingest
 
 __version__ = version("rsloc-db")
+
+_API = {"ingest": "rsloc_db.stages.ingest"}
+"""Function -> its module, which is loaded when the function is first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _API:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_API[name]), name)

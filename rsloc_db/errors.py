@@ -40,3 +40,9 @@ class ModelError(RslocError):
 
 class RunError(RslocError):
     """A run does not exist or cannot be continued."""
+
+
+class WorkerError(RslocError):
+    """A worker process died."""
+
+    exit_code = 1

@@ -1,0 +1,163 @@
+"""Commands on galleries: ingest, galleries list, show and delete."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from rsloc_db.cli import common
+from rsloc_db.db import galleries
+from rsloc_db.db.connection import Connection, connect, require_schema
+from rsloc_db.db.galleries import GalleryOverview
+from rsloc_db.models import DEFAULT
+from rsloc_db.stages.ingest import IngestSummary
+from rsloc_db.stages.ingest import ingest as run_ingest
+
+app = typer.Typer(help="List, show and delete galleries.", invoke_without_command=True)
+
+FAILURES_SHOWN = 20
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+EXAMPLES = """Examples:
+
+  rsloc-db ingest galleryL15.db
+
+  rsloc-db ingest gallery.db --level 15 --name france
+
+  rsloc-db ingest region.tif --images reference --workers 4
+
+  rsloc-db ingest galleryL15-new.db --name galleryL15 --replace
+"""
+
+
+def ingest(
+    path: Annotated[Path, typer.Argument(help="ge_tiles SQLite, MBTiles, XYZ folder, GeoTIFF or COG.")],
+    name: Annotated[str | None, typer.Option(help="Name of the gallery [default: the file's own].")] = None,
+    level: Annotated[int | None, typer.Option(help="Level to take [default: all that the source has].")] = None,
+    images: Annotated[str, typer.Option(help="stored in the database, or reference: read from PATH.")] = "stored",
+    replace: Annotated[bool, typer.Option("--replace", help="Put it in place of the gallery of that name.")] = False,
+    model: Annotated[str, typer.Option(help="Embedder: a name, or package.module:Class.")] = DEFAULT,
+    window: Annotated[list[int] | None, typer.Option(help="Width of windows in tiles [default: 1 and 3].")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes [default: RSLOC_WORKERS or all cores].")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Load tiles into a gallery, embed and index them. Run it again to go on after a stop; another PATH extends it."""
+    with common.progress(quiet=quiet) as progress:
+        summary = run_ingest(
+            path,
+            name=name,
+            level=level,
+            images=images,
+            replace=replace,
+            model=model,
+            windows=tuple(window or (1, 3)),
+            workers=workers,
+            progress=progress,
+        )
+    if as_json:
+        common.print_json(asdict(summary))
+    else:
+        _print_summary(summary)
+
+
+def _print_summary(s: IngestSummary) -> None:
+    tiles = ", ".join(f"{count:,} tiles of level {level}" for level, count in s.tiles.items())
+    common.stdout.print(f"gallery {s.gallery} is ready: {tiles}; {s.added:,} new, {s.embedded:,} windows embedded")
+    for name, kind in s.indexes.items():
+        level, window = name.split("/")
+        common.stdout.print(f"level {level}, windows of {window} x {window} tiles: {kind} search")
+    if s.skipped:
+        common.stdout.print(f"{s.skipped:,} broken tiles were skipped: see `rsloc-db galleries show {s.gallery}`")
+    common.stdout.print(f"{s.seconds:.1f} s")
+
+
+@app.callback()
+def list_galleries(context: typer.Context, as_json: Json = False) -> None:
+    """List all galleries."""
+    if context.invoked_subcommand is not None:
+        return
+    with closing(_connect()) as conn:
+        found = galleries.list_galleries(conn)
+    if as_json:
+        common.print_json({"galleries": [asdict(each) for each in found]})
+    elif not found:
+        common.stdout.print("no gallery yet: run `rsloc-db ingest PATH`")
+    else:
+        common.stdout.print(_table(found))
+
+
+@app.command()
+def show(name: str, as_json: Json = False) -> None:
+    """Show a gallery and the tiles that were skipped."""
+    with closing(_connect()) as conn:
+        gallery = galleries.get_gallery(conn, name)
+        overview = next(each for each in galleries.list_galleries(conn) if each.name == name)
+        failures = galleries.list_failures(conn, gallery.id)
+    if as_json:
+        common.print_json(asdict(overview) | {"skipped": [asdict(each) for each in failures]})
+        return
+    for key, value in _described(overview).items():
+        common.stdout.print(f"{key:<12} {value}")
+    for each in failures[:FAILURES_SHOWN]:
+        common.stdout.print(f"skipped      {each.name}: {each.reason}")
+    if len(failures) > FAILURES_SHOWN:
+        common.stdout.print(f"             and {len(failures) - FAILURES_SHOWN:,} more: --json lists all")
+
+
+@app.command()
+def delete(name: str, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+    """Delete a gallery with its tiles, images and embeddings; results of runs on it stay."""
+    with closing(_connect()) as conn, galleries.lock(conn, name):
+        gallery = galleries.get_gallery(conn, name)
+        if not yes:
+            typer.confirm(f"Delete gallery {name}?", abort=True, err=True)
+        galleries.delete_gallery(conn, gallery.id)
+    common.stdout.print(f"gallery {name} is deleted")
+
+
+def _connect() -> Connection:
+    conn = connect(autocommit=True)
+    require_schema(conn)
+    return conn
+
+
+def _described(g: GalleryOverview) -> dict[str, str]:
+    west, south, east, north = g.extent or (0.0, 0.0, 0.0, 0.0)
+    return {
+        "name": g.name,
+        "status": g.status,
+        "grid": g.grid,
+        "levels": ", ".join(map(str, g.levels)),
+        "tiles": f"{g.tiles:,}",
+        "cells": f"{g.cells:,}",
+        "dates": f"{g.first_date:%Y-%m-%d} to {g.last_date:%Y-%m-%d}" if g.first_date and g.last_date else "none",
+        "extent": f"{west:.4f} {south:.4f} {east:.4f} {north:.4f}" if g.extent else "none",
+        "images": g.images,
+        "windows": ", ".join(_window(each) for each in g.embeddings),
+        "size": f"{g.size_bytes / 1e6:,.1f} MB",
+        "failures": f"{g.failures:,}",
+        "source": f"{g.source} ({g.source_kind})",
+        "attribution": g.attribution,
+    }
+
+
+def _window(embeddings: dict[str, object]) -> str:
+    kind = embeddings["index_kind"] or "incomplete"
+    return f"{embeddings['model']} {embeddings['level']}/{embeddings['window_tiles']} {kind}"
+
+
+def _table(found: list[GalleryOverview]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    rows = [_described(each) for each in found]
+    shown = [key for key in rows[0] if key not in ("source", "attribution", "extent", "dates")]
+    for key in shown:
+        table.add_column(key, overflow="fold")
+    for row in rows:
+        table.add_row(*(row[key] for key in shown))
+    return table

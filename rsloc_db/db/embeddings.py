@@ -1,0 +1,222 @@
+"""Models, embedding sets, their vectors and indexes; a set's vectors are in a partition of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Thread
+from typing import LiteralString
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector
+from psycopg import sql
+from psycopg.rows import class_row
+
+from rsloc_db.db.connection import Connection, statement
+from rsloc_db.db.server import SAFE_PARALLEL_BUILD, pgvector_version
+from rsloc_db.errors import ModelError
+from rsloc_db.types import Progress
+
+HNSW_MIN_ROWS = 20_000
+"""Sets of fewer vectors are searched exactly, which then takes milliseconds and misses nothing."""
+HNSW_OVERHEAD_BYTES = 450
+"""What HNSW (m = 16) keeps of a vector beside its numbers: 1,953 bytes a row measured at 768 dimensions."""
+
+_POLL_S = 1.0
+_MEMORY_LIMITS_MB = (64, 2048)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingSet:
+    """A row of table embedding_set with its model's name and dimensions; index_kind is None until it is complete."""
+
+    id: int
+    gallery_id: int
+    model_id: int
+    model: str
+    dimensions: int
+    level: int
+    window_tiles: int
+    index_kind: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Vectors of some tiles of one set: (N,) int64 and (N, dimensions) float16."""
+
+    set_id: int
+    tile_ids: NDArray[np.int64]
+    vectors: NDArray[np.float16]
+
+
+def register_model(conn: Connection, name: str, weights_hash: str, dimensions: int) -> int:
+    """Return the key of a model, made where it is new."""
+    values = {"name": name, "weights_hash": weights_hash, "dimensions": dimensions}
+    row = conn.execute(statement("model_register"), values).fetchone()
+    if row is None:  # either half of the statement yields the key, unless another session adds the model right now
+        raise ModelError(f"model {name!r} is being registered by another process: try again")
+    return int(row[0])
+
+
+def list_sets(conn: Connection, gallery_id: int) -> list[EmbeddingSet]:
+    """Return the embedding sets of a gallery by level, window and age."""
+    with conn.cursor(row_factory=class_row(EmbeddingSet)) as cursor:
+        return cursor.execute(statement("embedding_set_list"), {"gallery_id": gallery_id}).fetchall()
+
+
+def ensure_sets(
+    conn: Connection, gallery_id: int, model_id: int, levels: Sequence[int], windows: Sequence[int]
+) -> list[EmbeddingSet]:
+    """Return a model's sets of the given levels and windows, made with their partitions where they are new.
+
+    Sets that the gallery has beside them are returned too where they are incomplete; ``conn`` is in autocommit.
+    """
+    wanted = {(level, window) for level in levels for window in windows}
+    of_model = [s for s in list_sets(conn, gallery_id) if s.model_id == model_id]
+    for level, window in sorted(wanted - {(s.level, s.window_tiles) for s in of_model}):
+        with conn.transaction():
+            _create_set(conn, gallery_id, model_id, level, window)
+    of_model = [s for s in list_sets(conn, gallery_id) if s.model_id == model_id]
+    return [s for s in of_model if s.index_kind is None or (s.level, s.window_tiles) in wanted]
+
+
+def _create_set(conn: Connection, gallery_id: int, model_id: int, level: int, window: int) -> None:
+    values = {"gallery_id": gallery_id, "model_id": model_id, "level": level, "window_tiles": window}
+    row = conn.execute(statement("embedding_set_create"), values).fetchone()
+    set_id = int(row[0]) if row else 0
+    for name in ("embedding_partition_create", "embedding_partition_inline", "embedding_partition_attach"):
+        conn.execute(statement(name).format(partition=_partition(set_id), set_id=sql.Literal(set_id)))
+
+
+def reopen_set(conn: Connection, of: EmbeddingSet) -> None:
+    """Take a set out of the search and drop its index: vectors are about to come and go.
+
+    An index is rebuilt rather than vacuumed: before pgvector 0.8.3 vacuum can corrupt an HNSW index.
+    """
+    _mark(conn, of.id, None)
+    conn.execute(statement("embedding_index_drop").format(index=_index(of.id)))
+
+
+def drop_partition(conn: Connection, set_id: int) -> None:
+    """Drop the vectors and the index of a set."""
+    conn.execute(statement("embedding_partition_drop").format(partition=_partition(set_id)))
+
+
+def pending_blocks(conn: Connection, of: EmbeddingSet, block: int) -> dict[tuple[int, int], int]:
+    """Return how many tiles lack a vector in each block of ``block`` x ``block`` cells, keyed (row, column) / block."""
+    values = {"set_id": of.id, "gallery_id": of.gallery_id, "level": of.level, "block": block}
+    return {(row, column): count for row, column, count in conn.execute(statement("embedding_pending"), values)}
+
+
+def pending_tiles(conn: Connection, of: EmbeddingSet, columns: tuple[int, int], rows: tuple[int, int]) -> set[int]:
+    """Return the keys of the tiles in a box of cells (first and last, inclusive) that lack a vector."""
+    values = {
+        "set_id": of.id,
+        "gallery_id": of.gallery_id,
+        "level": of.level,
+        "first_column": columns[0],
+        "last_column": columns[1],
+        "first_row": rows[0],
+        "last_row": rows[1],
+    }
+    return {int(row[0]) for row in conn.execute(statement("embedding_pending_tiles"), values)}
+
+
+def add_vectors(conn: Connection, batch: Vectors) -> None:
+    """COPY vectors into their set, inside the caller's transaction."""
+    command = statement("embedding_copy").format(partition=_partition(batch.set_id))
+    with conn.cursor() as cursor, cursor.copy(command) as copy:
+        copy.set_types(("int4", "int8", "halfvec"))
+        for tile_id, vector in zip(batch.tile_ids.tolist(), batch.vectors, strict=True):
+            copy.write_row((batch.set_id, tile_id, HalfVector(vector)))
+
+
+def forget_around(conn: Connection, of: EmbeddingSet, cells: Sequence[tuple[int, int]]) -> None:
+    """Drop a set's vectors of the tiles in some cells (column, row), inside the caller's transaction."""
+    columns, rows = [column for column, _ in cells], [row for _, row in cells]
+    values = {"set_id": of.id, "gallery_id": of.gallery_id, "level": of.level, "columns": columns, "rows": rows}
+    conn.execute(statement("embedding_forget"), values)
+
+
+def complete_set(conn: Connection, watcher: Connection, of: EmbeddingSet, progress: Progress) -> str:
+    """Index a set whose vectors are all there, so that it is searched, and return its index kind.
+
+    Sets of ``HNSW_MIN_ROWS`` vectors or fewer stay without an index.
+
+    Args:
+        conn: a connection in autocommit.
+        watcher: another one, that follows the build.
+        of: the set.
+        progress: where the build reports to.
+    """
+    row = conn.execute(statement("embedding_count"), {"set_id": of.id}).fetchone()
+    count = int(row[0]) if row else 0
+    kind = "hnsw" if count > HNSW_MIN_ROWS else "exact"
+    if kind == "hnsw":
+        progress.task(f"index level {of.level}, {of.window_tiles} x {of.window_tiles}", count)
+        _build(conn, watcher, of, count, progress)
+    conn.execute(statement("embedding_analyze").format(partition=_partition(of.id)))
+    _mark(conn, of.id, kind)
+    return kind
+
+
+def _build(conn: Connection, watcher: Connection, of: EmbeddingSet, count: int, progress: Progress) -> None:
+    """Build a set's index in a thread while this one follows it; an interrupt cancels the build."""
+    errors: list[BaseException] = []
+
+    def build() -> None:
+        try:
+            _create_index(conn, of, count)
+        except BaseException as error:  # handed to the waiting thread
+            errors.append(error)
+
+    thread = Thread(target=build, daemon=True)
+    thread.start()
+    try:
+        _follow(watcher, conn.info.backend_pid, thread, progress)
+    except BaseException:
+        conn.cancel_safe()
+        raise
+    finally:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def _follow(watcher: Connection, pid: int, thread: Thread, progress: Progress) -> None:
+    seen = 0
+    while thread.is_alive():
+        thread.join(_POLL_S)
+        row = watcher.execute(statement("embedding_index_progress"), {"pid": pid}).fetchone()
+        if row and row[0] > seen:
+            progress.advance(row[0] - seen)
+            seen = row[0]
+
+
+def _create_index(conn: Connection, of: EmbeddingSet, count: int) -> None:
+    needed_mb = count * (2 * of.dimensions + 2 * HNSW_OVERHEAD_BYTES) >> 20
+    with conn.transaction():
+        _set(conn, "maintenance_work_mem", f"{min(max(needed_mb, _MEMORY_LIMITS_MB[0]), _MEMORY_LIMITS_MB[1])}MB")
+        if pgvector_version(conn) < SAFE_PARALLEL_BUILD:
+            # a parallel build can overflow a buffer (CVE-2026-3172)
+            _set(conn, "max_parallel_maintenance_workers", "0")
+        names = {"index": _index(of.id), "partition": _partition(of.id), "dimensions": sql.Literal(of.dimensions)}
+        conn.execute(statement("embedding_index_drop").format(**names))
+        conn.execute(statement("embedding_index_create").format(**names))
+
+
+def _set(conn: Connection, name: LiteralString, value: str) -> None:
+    conn.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+
+
+def _mark(conn: Connection, set_id: int, kind: str | None) -> None:
+    conn.execute(statement("embedding_set_mark"), {"set_id": set_id, "index_kind": kind})
+
+
+def _partition(set_id: int) -> sql.Identifier:
+    return sql.Identifier(f"embedding_{set_id}")
+
+
+def _index(set_id: int) -> sql.Identifier:
+    return sql.Identifier(f"embedding_{set_id}_vector_idx")

@@ -1,0 +1,212 @@
+-- Galleries, their tiles and images. Used by rsloc_db/db/galleries.py.
+
+-- name: gallery_lock
+-- Take the right to change the gallery of a name until the session ends; false where another session has it.
+SELECT pg_try_advisory_lock(hashtext('rsloc_db.gallery'), hashtext(%(name)s));
+
+-- name: gallery_unlock
+-- Give the right to change a gallery back.
+SELECT pg_advisory_unlock(hashtext('rsloc_db.gallery'), hashtext(%(name)s));
+
+-- name: gallery_find
+-- The gallery of a name.
+SELECT id, name, grid, source_kind, source, images, attribution, status
+FROM gallery
+WHERE name = %(name)s;
+
+-- name: gallery_names
+-- Names of all galleries.
+SELECT name FROM gallery ORDER BY name;
+
+-- name: gallery_create
+-- Make a gallery that is not searched until it is ready.
+INSERT INTO gallery (name, grid, source_kind, source, images, attribution)
+VALUES (%(name)s, %(grid)s, %(source_kind)s, %(source)s, %(images)s, %(attribution)s)
+RETURNING id, name, grid, source_kind, source, images, attribution, status;
+
+-- name: gallery_reopen
+-- Take a gallery out of the search, because tiles of a source come to it.
+UPDATE gallery
+SET status = 'loading', source_kind = %(source_kind)s, source = %(source)s
+WHERE id = %(gallery_id)s;
+
+-- name: gallery_ready
+-- Put a complete gallery into the search.
+UPDATE gallery SET status = 'ready' WHERE id = %(gallery_id)s AND status <> 'ready';
+
+-- name: gallery_hide
+-- Take a gallery out of the search, because it is about to be deleted.
+UPDATE gallery SET status = 'loading' WHERE id = %(gallery_id)s;
+
+-- name: gallery_rename
+-- Give a gallery another name.
+UPDATE gallery SET name = %(name)s WHERE id = %(gallery_id)s;
+
+-- name: gallery_delete
+-- Delete a gallery with its tiles, images and failures; the partitions of its embeddings are dropped before.
+DELETE FROM gallery WHERE id = %(gallery_id)s;
+
+-- name: gallery_overview
+-- What is known of every gallery. The size is of images, vectors and their indexes, and a share of table tile.
+WITH tiles AS (
+    SELECT
+        t.gallery_id,
+        count(*) AS tiles,
+        count(DISTINCT (t.level, t.tile_column, t.tile_row)) AS cells,
+        array_agg(DISTINCT t.level::integer) AS levels,
+        min(t.captured_at) AS first_date,
+        max(t.captured_at) AS last_date,
+        ST_Extent(t.footprint) AS box,
+        coalesce(sum(octet_length(i.data)), 0)::bigint AS image_bytes
+    FROM tile AS t
+    LEFT JOIN tile_image AS i ON i.tile_id = t.id
+    GROUP BY t.gallery_id
+),
+sets AS (
+    SELECT
+        s.gallery_id,
+        sum(pg_total_relation_size(to_regclass('embedding_' || s.id)))::bigint AS vector_bytes,
+        jsonb_agg(
+            jsonb_build_object(
+                'model', m.name, 'level', s.level, 'window_tiles', s.window_tiles, 'index_kind', s.index_kind
+            )
+            ORDER BY m.name, s.level, s.window_tiles
+        ) AS embeddings
+    FROM embedding_set AS s
+    JOIN model AS m ON m.id = s.model_id
+    GROUP BY s.gallery_id
+)
+SELECT
+    g.name,
+    g.status,
+    g.grid,
+    g.source_kind,
+    g.source,
+    g.images,
+    g.attribution,
+    coalesce(t.tiles, 0) AS tiles,
+    coalesce(t.cells, 0) AS cells,
+    coalesce(t.levels, '{}') AS levels,
+    t.first_date,
+    t.last_date,
+    CASE WHEN t.tiles > 0 THEN ARRAY[ST_XMin(t.box), ST_YMin(t.box), ST_XMax(t.box), ST_YMax(t.box)] END AS extent,
+    coalesce(s.embeddings, '[]') AS embeddings,
+    (SELECT count(*) FROM ingest_failure AS f WHERE f.gallery_id = g.id) AS failures,
+    coalesce(t.image_bytes, 0) + coalesce(s.vector_bytes, 0)
+    + coalesce(pg_total_relation_size('tile') * t.tiles / nullif(sum(t.tiles) OVER (), 0), 0)::bigint AS size_bytes
+FROM gallery AS g
+LEFT JOIN tiles AS t ON t.gallery_id = g.id
+LEFT JOIN sets AS s ON s.gallery_id = g.id
+ORDER BY g.name;
+
+-- name: failure_list
+-- Tiles of a gallery that were skipped.
+SELECT name, reason FROM ingest_failure WHERE gallery_id = %(gallery_id)s ORDER BY id;
+
+-- name: failure_add
+-- Note a tile that was skipped, once.
+INSERT INTO ingest_failure (gallery_id, name, reason)
+VALUES (%(gallery_id)s, %(name)s, %(reason)s)
+ON CONFLICT (gallery_id, name) DO UPDATE SET reason = excluded.reason;
+
+-- name: tile_count
+-- How many rows of a source a level's tiles and skipped tiles account for (a skipped tile's name begins with its level).
+SELECT
+    (SELECT count(*) FROM tile WHERE gallery_id = %(gallery_id)s AND level = %(level)s),
+    (
+        SELECT count(*) FROM ingest_failure
+        WHERE gallery_id = %(gallery_id)s AND split_part(name, '_', 1) = %(level)s::text
+    );
+
+-- name: tile_last
+-- The cell of the tile that was added last: keys rise in the order of adding.
+SELECT level, tile_column, tile_row FROM tile WHERE gallery_id = %(gallery_id)s ORDER BY id DESC LIMIT 1;
+
+-- name: tile_known
+-- Which tiles a gallery has from one cell to another in the order of (row, column).
+SELECT tile_column, tile_row, captured_at
+FROM tile
+WHERE
+    gallery_id = %(gallery_id)s AND level = %(level)s
+    AND (tile_row, tile_column) >= (%(first_row)s, %(first_column)s)
+    AND (tile_row, tile_column) <= (%(last_row)s, %(last_column)s);
+
+-- name: session_watch
+-- Let the server notice within seconds that its client was killed, even in the middle of a long statement.
+SET client_connection_check_interval = '2s';
+
+-- name: server_folder
+-- The server's data folder, for those who may know it.
+SELECT setting FROM pg_settings WHERE name = 'data_directory';
+
+-- name: tile_staging
+-- Make this session's staging table; images are compressed already, so PostgreSQL must not try.
+CREATE TEMPORARY TABLE IF NOT EXISTS tile_staging (
+    level smallint NOT NULL,
+    tile_column integer NOT NULL,
+    tile_row integer NOT NULL,
+    captured_at timestamptz,
+    west_deg double precision NOT NULL,
+    south_deg double precision NOT NULL,
+    east_deg double precision NOT NULL,
+    north_deg double precision NOT NULL,
+    data bytea STORAGE EXTERNAL
+) ON COMMIT DELETE ROWS;
+
+-- name: tile_copy
+-- Fill the staging table.
+COPY tile_staging (level, tile_column, tile_row, captured_at, west_deg, south_deg, east_deg, north_deg, data)
+FROM STDIN (FORMAT binary);
+
+-- name: tile_add
+-- Add the staged tiles that the gallery lacks, with their images, in the source's order.
+WITH added AS (
+    INSERT INTO tile (gallery_id, level, tile_column, tile_row, captured_at, footprint, center)
+    SELECT
+        %(gallery_id)s, level, tile_column, tile_row, captured_at,
+        ST_MakeEnvelope(west_deg, south_deg, east_deg, north_deg, 4326),
+        ST_Point((west_deg + east_deg) / 2, (south_deg + north_deg) / 2, 4326)
+    FROM tile_staging
+    ORDER BY tile_row, tile_column, captured_at
+    ON CONFLICT DO NOTHING
+    RETURNING id, tile_column, tile_row, captured_at
+),
+image AS (
+    INSERT INTO tile_image (tile_id, data)
+    SELECT a.id, s.data
+    FROM added AS a
+    JOIN tile_staging AS s
+        ON s.tile_row = a.tile_row AND s.tile_column = a.tile_column
+        AND s.captured_at IS NOT DISTINCT FROM a.captured_at
+    WHERE s.data IS NOT NULL
+)
+SELECT tile_column, tile_row FROM added;
+
+-- name: tile_images
+-- Tiles of a box of cells with their images (null where referenced), cell by cell, the newest date first.
+SELECT t.id, t.level, t.tile_column, t.tile_row, t.captured_at, i.data
+FROM tile AS t
+LEFT JOIN tile_image AS i ON i.tile_id = t.id
+WHERE
+    t.gallery_id = %(gallery_id)s AND t.level = %(level)s
+    AND t.tile_row BETWEEN %(first_row)s AND %(last_row)s
+    AND t.tile_column BETWEEN %(first_column)s AND %(last_column)s
+ORDER BY t.tile_row, t.tile_column, t.captured_at DESC NULLS LAST;
+
+-- name: tile_images_newest
+-- The newest tile of every cell of a box, with its image (null where referenced).
+SELECT t.id, t.level, t.tile_column, t.tile_row, t.captured_at, i.data
+FROM (
+    SELECT DISTINCT ON (tile_row, tile_column) id, level, tile_column, tile_row, captured_at
+    FROM tile
+    WHERE
+        gallery_id = %(gallery_id)s AND level = %(level)s
+        AND tile_row BETWEEN %(first_row)s AND %(last_row)s
+        AND tile_column BETWEEN %(first_column)s AND %(last_column)s
+    ORDER BY tile_row, tile_column, captured_at DESC NULLS LAST
+) AS t
+LEFT JOIN tile_image AS i ON i.tile_id = t.id;
+
+-- name: tile_analyze
+-- Let the planner know the tables' new sizes.
+ANALYZE tile, tile_image;

@@ -1,0 +1,250 @@
+"""The second phase of ingest: a vector for the windows around every tile, block by block of cells, on all cores.
+
+A window is n tiles wide and square on the ground, about its tile's centre; so a query's square patch fits it at every
+latitude. Of a cell with several dates each tile has its window, in which every neighbour is the one nearest in date.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsloc_db import imagery
+from rsloc_db.db import embeddings
+from rsloc_db.db.connection import Connection, connect
+from rsloc_db.db.embeddings import EmbeddingSet, Vectors
+from rsloc_db.db.galleries import Gallery, TileRow
+from rsloc_db.errors import ModelError
+from rsloc_db.grids import TILE_PX, TileGrid, cell_center, grid, ground_resolution_m
+from rsloc_db.models import Embedder, embedder
+from rsloc_db.stages.tiles import Mask, decode_tile, paste, read_tiles
+from rsloc_db.stages.workers import in_order
+from rsloc_db.types import Cell, Image, Progress
+
+BLOCK = 16
+"""Cells of a block, an axis: a block is what a worker reads and what a kill loses."""
+EMBED_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class BlockJob:
+    """What a worker needs to embed the tiles of one block: ``row`` and ``column`` count blocks."""
+
+    url: str
+    gallery: Gallery
+    model: str
+    weights_hash: str
+    sets: tuple[EmbeddingSet, ...]
+    row: int
+    column: int
+
+
+def embed_gallery(
+    conn: Connection,
+    pool: ProcessPoolExecutor,
+    url: str,
+    gallery: Gallery,
+    sets: Sequence[EmbeddingSet],
+    model: Embedder,
+    model_name: str,
+    *,
+    ahead: int,
+    progress: Progress,
+) -> int:
+    """Make the vectors that some sets of a model lack, and return how many were made; each block is committed.
+
+    Args:
+        conn: a connection in autocommit.
+        pool: worker processes.
+        url: the database, for the workers.
+        gallery: the gallery.
+        sets: embedding sets of the gallery by ``model``.
+        model: the embedder.
+        model_name: what the workers load it by.
+        ahead: blocks that may be under way or wait to be written.
+        progress: where the work reports to.
+
+    Raises:
+        GalleryError: a tile cannot be read any more.
+        ModelError: the model returned something that is no embedding.
+    """
+    made = 0
+    for level in sorted({each.level for each in sets}):
+        of_level = tuple(each for each in sets if each.level == level)
+        pending = _pending(conn, of_level)
+        if not pending:
+            continue
+        progress.task(f"windows of level {level}", sum(pending.values()))
+        jobs = (
+            BlockJob(url, gallery, model_name, model.weights_hash, of_level, row, column)
+            for row, column in sorted(pending)
+        )
+        for job, batches in in_order(pool, embed_block, jobs, ahead):
+            with conn.transaction():
+                for batch in batches:
+                    embeddings.add_vectors(conn, batch)
+            made += sum(len(batch.tile_ids) for batch in batches)
+            progress.advance(pending[job.row, job.column])
+    return made
+
+
+def _pending(conn: Connection, sets: Iterable[EmbeddingSet]) -> dict[tuple[int, int], int]:
+    """Return the vectors to make in each block, keyed (row, column)."""
+    pending: dict[tuple[int, int], int] = defaultdict(int)
+    for each in sets:
+        for block, count in embeddings.pending_blocks(conn, each, BLOCK).items():
+            pending[block] += count
+    return pending
+
+
+def embed_block(job: BlockJob) -> list[Vectors]:
+    """Return the vectors that a block lacks, one ``Vectors`` a set (in a worker process)."""
+    conn, model = _connection(job.url), _model(job.model, job.weights_hash)
+    level = job.sets[0].level
+    rows, columns = _span(job.row, level), _span(job.column, level)
+    pending = {each: embeddings.pending_tiles(conn, each, columns, rows) for each in job.sets}
+    rim = max(each.window_tiles for each in job.sets) // 2
+    outer_columns, outer_rows = (columns[0] - rim, columns[1] + rim), (rows[0] - rim, rows[1] + rim)
+    tiles = Neighbours(job.gallery, read_tiles(conn, job.gallery, level, outer_columns, outer_rows))
+    cuts = _cuts(job.gallery, tiles, pending, model.input_px, columns, rows)
+    return list(_embedded(model, cuts))
+
+
+def _span(block: int, level: int) -> tuple[int, int]:
+    """Return the first and last cell of a block along one axis."""
+    return block * BLOCK, min(block * BLOCK + BLOCK, 2**level) - 1
+
+
+class Neighbours:
+    """The tiles of a block and its rim, by cell; each is decoded once, and forgotten when its row is passed."""
+
+    def __init__(self, gallery: Gallery, tiles: Iterable[TileRow]) -> None:
+        self._gallery = gallery
+        self._rows: dict[int, dict[int, list[TileRow]]] = defaultdict(lambda: defaultdict(list))
+        self._decoded: dict[int, dict[tuple[int, int], tuple[Image, Mask]]] = defaultdict(dict)
+        for tile in tiles:
+            self._rows[tile.cell.row][tile.cell.column].append(tile)
+
+    def walk(self, columns: tuple[int, int], rows: tuple[int, int], rim: int) -> Iterator[TileRow]:
+        """Yield the tiles of a box of cells row by row; rows more than ``rim`` above are forgotten."""
+        for row in range(rows[0], rows[1] + 1):
+            self._decoded.pop(row - rim - 1, None)
+            cells = self._rows.get(row, {})
+            for column in sorted(cells):
+                if columns[0] <= column <= columns[1]:
+                    yield from cells[column]
+
+    def around(self, tile: TileRow, reach: int) -> tuple[Image, Mask]:
+        """Return the mosaic of the cells within ``reach`` of a tile, and its mask."""
+        columns = range(tile.cell.column - reach, tile.cell.column + reach + 1)
+        rows = range(tile.cell.row - reach, tile.cell.row + reach + 1)
+        images = {}
+        for row in rows:
+            for column in columns:
+                near = self._nearest(tile, column, row)
+                if near is not None:
+                    images[column, row] = self._image(near, row, column)
+        return paste(images, columns, rows)
+
+    def _nearest(self, tile: TileRow, column: int, row: int) -> TileRow | None:
+        if (column, row) == (tile.cell.column, tile.cell.row):
+            return tile
+        found = self._rows.get(row, {}).get(column, [])
+        return min(found, key=lambda other: _days_apart(tile, other), default=None)
+
+    def _image(self, tile: TileRow, row: int, column: int) -> tuple[Image, Mask]:
+        decoded = self._decoded[row]
+        key = (tile.id, column)
+        if key not in decoded:
+            decoded[key] = decode_tile(self._gallery, tile)
+        return decoded[key]
+
+
+def _days_apart(a: TileRow, b: TileRow) -> float:
+    if a.captured_at is None or b.captured_at is None:
+        return 0.0
+    return abs((a.captured_at - b.captured_at).total_seconds()) / 86400
+
+
+def _cuts(
+    gallery: Gallery,
+    tiles: Neighbours,
+    pending: dict[EmbeddingSet, set[int]],
+    size_px: int,
+    columns: tuple[int, int],
+    rows: tuple[int, int],
+) -> Iterator[tuple[int, int, Image]]:
+    """Yield set, tile and window of everything that a block lacks."""
+    tile_grid = grid(gallery.grid)
+    rim = max(each.window_tiles for each in pending) // 2
+    for tile in tiles.walk(columns, rows, rim):
+        wanted = [each for each, ids in pending.items() if tile.id in ids]
+        if wanted:
+            image, valid = tiles.around(tile, rim)
+            for each in wanted:
+                yield each.id, tile.id, cut_window(tile_grid, tile.cell, each.window_tiles, image, valid, size_px)
+
+
+def cut_window(tile_grid: TileGrid, cell: Cell, window_tiles: int, image: Image, valid: Mask, size_px: int) -> Image:
+    """Cut the window of a tile, square on the ground, out of a mosaic whose middle cell is the tile's.
+
+    Args:
+        tile_grid: the gallery's grid.
+        cell: the tile's cell.
+        window_tiles: width of the window in tiles.
+        image: (256 m, 256 m, 3) uint8 RGB, m odd.
+        valid: its mask.
+        size_px: side of the window asked for.
+
+    Returns:
+        (size_px, size_px, 3) uint8 RGB.
+    """
+    lon, lat = cell_center(tile_grid, cell)
+    x, y = tile_grid.to_pixels(np.array(lon), np.array(lat), cell.level)
+    rim_px = (len(image) - TILE_PX) / 2
+    east_m, north_m = ground_resolution_m(tile_grid, cell.level, lat)
+    width_px = float(window_tiles * TILE_PX)
+    x_px, y_px = float(x) - cell.column * TILE_PX + rim_px, float(y) - cell.row * TILE_PX + rim_px
+    return imagery.window(image, valid, x_px, y_px, width_px, width_px * east_m / north_m, size_px)
+
+
+def _embedded(model: Embedder, cuts: Iterable[tuple[int, int, Image]]) -> Iterator[Vectors]:
+    """Embed windows in batches and gather the vectors by set."""
+    ids: dict[int, list[int]] = defaultdict(list)
+    rows: dict[int, list[NDArray[np.float16]]] = defaultdict(list)
+    batch: list[tuple[int, int, Image]] = []
+
+    def flush() -> None:
+        if batch:
+            vectors = model.embed(np.stack([image for _, _, image in batch])).astype(np.float16)
+            for (set_id, tile_id, _), vector in zip(batch, vectors, strict=True):
+                ids[set_id].append(tile_id)
+                rows[set_id].append(vector)
+            batch.clear()
+
+    for cut in cuts:
+        batch.append(cut)
+        if len(batch) == EMBED_BATCH:
+            flush()
+    flush()
+    for set_id, tile_ids in ids.items():
+        yield Vectors(set_id, np.array(tile_ids, np.int64), np.stack(rows[set_id]))
+
+
+@lru_cache(maxsize=1)
+def _connection(url: str) -> Connection:
+    return connect(url, autocommit=True)
+
+
+@lru_cache(maxsize=1)
+def _model(name: str, weights_hash: str) -> Embedder:
+    model = embedder(name)
+    if model.weights_hash != weights_hash:
+        raise ModelError(f"the weights of model {name!r} changed during the ingest: run it again")
+    return model

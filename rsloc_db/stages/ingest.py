@@ -1,0 +1,264 @@
+"""From a source of tiles to a gallery that is searched: tiles, windows, indexes. Every phase resumes where it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from rsloc_db.config import settings
+from rsloc_db.db import embeddings, galleries, server
+from rsloc_db.db.connection import Connection, connect, require_schema
+from rsloc_db.db.embeddings import HNSW_MIN_ROWS, HNSW_OVERHEAD_BYTES, EmbeddingSet
+from rsloc_db.db.galleries import Gallery
+from rsloc_db.errors import GalleryError, ServerError
+from rsloc_db.gallery import open_gallery
+from rsloc_db.gallery.reader import GalleryReader
+from rsloc_db.models import DEFAULT, Embedder, embedder
+from rsloc_db.stages.embed import embed_gallery
+from rsloc_db.stages.ingest_tiles import TileLoad, require_tiles
+from rsloc_db.stages.workers import worker_pool
+from rsloc_db.types import Progress, Silent
+
+MAX_WINDOW = 15
+TILE_BYTES, IMAGE_OVERHEAD_BYTES, VECTOR_OVERHEAD_BYTES = 520, 450, 90
+"""Measured bytes a row beside its data: tile with its four indexes; image in its chunks; vector with its key."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSummary:
+    """What an ingest did.
+
+    Attributes:
+        gallery: its name.
+        tiles: tiles at each level of the gallery that was ingested.
+        added: tiles that were new.
+        skipped: broken tiles met, kept in table ingest_failure with the reason.
+        embedded: vectors made.
+        indexes: index kind of each embedding set completed, keyed "level/window".
+        disk_bytes: disk that the whole was estimated to need.
+        seconds: time taken.
+    """
+
+    gallery: str
+    tiles: dict[int, int]
+    added: int
+    skipped: int
+    embedded: int
+    indexes: dict[str, str]
+    disk_bytes: int
+    seconds: float
+
+
+def ingest(
+    source: str | Path,
+    *,
+    name: str | None = None,
+    level: int | None = None,
+    images: str = "stored",
+    replace: bool = False,
+    model: str = DEFAULT,
+    windows: Sequence[int] = (1, 3),
+    url: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> IngestSummary:
+    """Load a source of tiles into a gallery, embed it and index it; run again, it goes on where it was stopped.
+
+    The same source and name again change nothing; another source extends the gallery, which is out of the search
+    until the new tiles are in.
+
+    Args:
+        source: ge_tiles SQLite, MBTiles, XYZ folder, GeoTIFF or COG.
+        name: name of the gallery; None stands for the source's own name without its suffix.
+        level: the level to take; None stands for all that the source has.
+        images: "stored" in the database, or "reference": read from the source whenever needed, so it must stay.
+        replace: put the gallery in place of the one of that name, which is searched until the new one is ready.
+        model: embedder, by its name or as "package.module:Class".
+        windows: widths in tiles of the windows to embed.
+        url: database; None stands for RSLOC_DATABASE_URL or the embedded server.
+        workers: processes; None stands for RSLOC_WORKERS or all cores.
+        progress: where the work reports to.
+
+    Raises:
+        GalleryError: the source is none or holds no usable tile, the gallery is of another grid or in use, or an
+            option contradicts it.
+        ModelError: the model is unknown or faulty.
+        SchemaError: the database lacks the schema.
+        ServerError: the database cannot be reached, went away, or is out of disk.
+    """
+    started = time.monotonic()
+    path = Path(source).expanduser().resolve()
+    options = _Options(path, path.stem if name is None else name, level, images, replace, tuple(sorted(set(windows))))
+    _check_options(options)
+    loaded = embedder(model)
+    url = url or server.database_url()
+    try:
+        with closing(open_gallery(path, level=level)) as reader, closing(connect(url, autocommit=True)) as conn:
+            require_schema(conn)
+            galleries.prepare_session(conn)
+            with galleries.lock(conn, options.name):
+                work = _Ingest(conn, reader, options, url, loaded, model, progress or Silent())
+                return work.run(workers or settings().workers, started)
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ServerError(f"the database stopped the ingest: {reason}; run the command again to go on") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    source: Path
+    name: str
+    level: int | None
+    images: str
+    replace: bool
+    windows: tuple[int, ...]
+
+
+def _check_options(options: _Options) -> None:
+    name, windows = options.name, options.windows
+    if not name.strip() or not name.isprintable() or galleries.own_name(name) != name:
+        raise GalleryError(f"a gallery cannot be named {name!r}: give another --name")
+    if options.images not in ("stored", "reference"):
+        raise GalleryError(f"images must be 'stored' or 'reference', not {options.images!r}")
+    if not windows or min(windows) < 1 or max(windows) > MAX_WINDOW:
+        raise GalleryError(
+            f"windows must be 1 to {MAX_WINDOW} tiles wide, found {', '.join(map(str, windows)) or 'none'}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ingest:
+    conn: Connection
+    reader: GalleryReader
+    options: _Options
+    url: str
+    model: Embedder
+    model_name: str
+    progress: Progress
+
+    def run(self, workers: int, started: float) -> IngestSummary:
+        levels = self._levels()
+        name, gallery = self._target()
+        disk_bytes = self._state_disk(levels, gallery)
+        source, ahead = str(self.options.source), workers + 2
+        load = TileLoad(self.conn, self.reader, name, source, self.options.images, gallery)
+        with worker_pool(workers) as pool:
+            for level, rows in levels.items():
+                load.run(pool, level, rows, ahead, self.progress)
+            gallery = require_tiles(self.conn, load)
+            sets = self._sets(gallery, list(levels))
+            embedded = embed_gallery(
+                self.conn, pool, self.url, gallery, sets, self.model, self.model_name,
+                ahead=ahead, progress=self.progress,
+            )  # fmt: skip
+        indexes = self._index(sets)
+        self._finish(gallery)
+        tiles = {level: galleries.count_tiles(self.conn, gallery.id, level)[0] for level in levels}
+        seconds = round(time.monotonic() - started, 3)
+        return IngestSummary(
+            self.options.name, tiles, load.added, load.failures, embedded, indexes, disk_bytes, seconds
+        )
+
+    def _levels(self) -> dict[int, int]:
+        """Return the rows of each level to ingest, lowest level first."""
+        found, level = self.reader.levels(), self.options.level
+        if not any(found.values()):
+            raise GalleryError(f"{self.options.source} holds no tiles")
+        if level is None:
+            return dict(sorted(found.items()))
+        if level not in found:
+            raise GalleryError(f"{self.options.source} has no level {level}: it has {', '.join(map(str, found))}")
+        return {level: found[level]}
+
+    def _target(self) -> tuple[str, Gallery | None]:
+        """Return the name to load under and the gallery that has it, after removing what killed replacements left."""
+        name = self.options.name
+        _delete(self.conn, galleries.find_gallery(self.conn, name + galleries.ASIDE))
+        if self.options.replace:
+            name += galleries.NEXT
+        gallery = galleries.find_gallery(self.conn, name)
+        if gallery is None:
+            return name, None
+        problem = self._contradiction(gallery)
+        if problem and self.options.replace:
+            _delete(self.conn, gallery)
+            return name, None
+        if problem:
+            raise GalleryError(f"gallery {name!r} {problem}: use --replace, or another --name")
+        return name, gallery
+
+    def _contradiction(self, gallery: Gallery) -> str | None:
+        """Say why a gallery cannot take the source's tiles, or None."""
+        if gallery.grid != self.reader.grid:
+            return f"is on grid {gallery.grid}, {self.options.source} on {self.reader.grid}"
+        if gallery.images != self.options.images:
+            return f"has its images {gallery.images}, not {self.options.images}"
+        if gallery.source != str(self.options.source) and (gallery.images == "reference" or self.options.replace):
+            return f"refers to the images in {gallery.source} and can have no second source"
+        return None
+
+    def _state_disk(self, levels: dict[int, int], gallery: Gallery | None) -> int:
+        """Say and return the bytes that the tiles still missing will need, vectors and indexes included."""
+        needed = 0
+        for level, rows in levels.items():
+            known = galleries.count_tiles(self.conn, gallery.id, level)[0] if gallery else 0
+            if known < rows:
+                share = 1 - known / rows
+                image_bytes = self.reader.size_bytes(level) if self.options.images == "stored" else None
+                needed += int(share * disk_needed(rows, image_bytes, self.model.dimensions, self.options.windows))
+        if needed:
+            self.progress.note(f"needs about {needed / 1e6:,.0f} MB of disk in the database")
+        free = galleries.free_bytes(self.conn)
+        if free is not None and free < needed:
+            self.progress.note(f"warning: only {free / 1e6:,.0f} MB are free where the database is")
+        return needed
+
+    def _sets(self, gallery: Gallery, levels: list[int]) -> list[EmbeddingSet]:
+        """Return the embedding sets to complete: those asked for, and those of this model that new tiles reopened."""
+        model = self.model
+        model_id = embeddings.register_model(self.conn, model.name, model.weights_hash, model.dimensions)
+        for each in embeddings.list_sets(self.conn, gallery.id):
+            if each.model_id != model_id and each.index_kind is None:
+                self.progress.note(f"embeddings by {each.model} of level {each.level} are incomplete and not searched")
+        return embeddings.ensure_sets(self.conn, gallery.id, model_id, levels, self.options.windows)
+
+    def _index(self, sets: list[EmbeddingSet]) -> dict[str, str]:
+        galleries.analyze(self.conn)
+        with closing(connect(self.url, autocommit=True)) as watcher:
+            return {
+                f"{each.level}/{each.window_tiles}": embeddings.complete_set(self.conn, watcher, each, self.progress)
+                for each in sets
+                if each.index_kind is None
+            }
+
+    def _finish(self, gallery: Gallery) -> None:
+        if self.options.replace:
+            galleries.replace_gallery(self.conn, gallery, self.options.name)
+        else:
+            galleries.finish_gallery(self.conn, gallery.id)
+
+
+def _delete(conn: Connection, gallery: Gallery | None) -> None:
+    if gallery is not None:
+        galleries.delete_gallery(conn, gallery.id)
+
+
+def disk_needed(tiles: int, image_bytes: int | None, dimensions: int, windows: Sequence[int]) -> int:
+    """Estimate the bytes that a level takes in the database.
+
+    Args:
+        tiles: how many tiles it has.
+        image_bytes: size of their encoded images; None where they are not stored.
+        dimensions: length of a vector.
+        windows: widths of the windows embedded.
+    """
+    images = 0 if image_bytes is None else image_bytes + tiles * IMAGE_OVERHEAD_BYTES
+    vector = 2 * dimensions + VECTOR_OVERHEAD_BYTES
+    if tiles > HNSW_MIN_ROWS:
+        vector += 2 * dimensions + HNSW_OVERHEAD_BYTES
+    return images + tiles * (TILE_BYTES + len(windows) * vector)

@@ -1,0 +1,105 @@
+"""Images of a gallery's tiles, in one way wherever they are: stored in the database or referenced in their source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsloc_db import imagery
+from rsloc_db.db.connection import Connection
+from rsloc_db.db.galleries import Gallery, TileRow, tile_images
+from rsloc_db.errors import GalleryError, ImageError
+from rsloc_db.gallery import open_gallery
+from rsloc_db.gallery.reader import GalleryReader, tile_name
+from rsloc_db.grids import TILE_PX
+from rsloc_db.types import Image
+
+Mask = NDArray[np.bool_]
+
+
+def load_mosaic(
+    conn: Connection, gallery: Gallery, level: int, columns: tuple[int, int], rows: tuple[int, int]
+) -> tuple[Image, Mask]:
+    """Paste the newest tiles of a box of cells together.
+
+    Args:
+        conn: a connection.
+        gallery: the gallery, images stored or referenced.
+        level: level of the tiles.
+        columns: first and last column, both included; they may run past either end of the grid (antimeridian).
+        rows: first and last row, both included.
+
+    Returns:
+        (256 rows, 256 columns, 3) uint8 RGB and its mask; where there is no tile, black and False.
+
+    Raises:
+        GalleryError: a tile cannot be read.
+    """
+    found = read_tiles(conn, gallery, level, columns, rows, newest=True)
+    images = {(tile.cell.column, tile.cell.row): decode_tile(gallery, tile) for tile in found}
+    return paste(images, range(columns[0], columns[1] + 1), range(rows[0], rows[1] + 1))
+
+
+def read_tiles(
+    conn: Connection,
+    gallery: Gallery,
+    level: int,
+    columns: tuple[int, int],
+    rows: tuple[int, int],
+    *,
+    newest: bool = False,
+) -> Iterator[TileRow]:
+    """Yield the tiles of a box of cells with their encoded images, the newest date of a cell first.
+
+    Columns may run past either end of the grid; cells come back with columns counted as asked for.
+    """
+    for first, last, turn in _turns(columns, 2**level):
+        for row in tile_images(conn, gallery.id, level, (first, last), rows, newest=newest):
+            data = row.data if gallery.images == "stored" else _referenced(gallery, row)
+            yield replace(row, cell=replace(row.cell, column=row.cell.column + turn), data=data)
+
+
+def decode_tile(gallery: Gallery, tile: TileRow) -> tuple[Image, Mask]:
+    """Return a tile's (256, 256, 3) uint8 RGB image and its mask.
+
+    Raises:
+        GalleryError: the image is missing or damaged, though it was fine when it was ingested.
+    """
+    try:
+        image, valid = imagery.decode_valid(tile.data or b"")
+    except ImageError as error:
+        raise GalleryError(
+            f"gallery {gallery.name!r}: tile {tile_name(tile.cell)} cannot be read any more ({error}); "
+            f"its source is {gallery.source}"
+        ) from error
+    return imagery.to_tile_size(image), imagery.to_tile_size(valid.astype(np.uint8)) > 0
+
+
+def paste(images: dict[tuple[int, int], tuple[Image, Mask]], columns: range, rows: range) -> tuple[Image, Mask]:
+    """Paste 256 x 256 px images and their masks, keyed (column, row), into one; see ``imagery.mosaic``."""
+    image, valid = imagery.mosaic({key: image for key, (image, _) in images.items()}, columns, rows)
+    for (column, row), (_, mask) in images.items():
+        if not mask.all():
+            top, left = TILE_PX * rows.index(row), TILE_PX * columns.index(column)
+            valid[top : top + TILE_PX, left : left + TILE_PX] = mask
+    return image, valid
+
+
+def _turns(columns: tuple[int, int], size: int) -> Iterator[tuple[int, int, int]]:
+    """Split columns where they pass an end of the grid: first and last column of the grid, and what to add to them."""
+    for turn in range(columns[0] // size * size, columns[1] + 1, size):
+        yield max(columns[0] - turn, 0), min(columns[1] - turn, size - 1), turn
+
+
+def _referenced(gallery: Gallery, row: TileRow) -> bytes | None:
+    return _reader(gallery.source, row.cell.level).read(row.cell, row.captured_at)
+
+
+@lru_cache(maxsize=8)
+def _reader(source: str, level: int) -> GalleryReader:
+    return open_gallery(Path(source), level=level)
