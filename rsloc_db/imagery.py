@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -69,7 +69,7 @@ def decode_valid(data: bytes) -> tuple[Image, Mask]:
 
 def describe_bytes(data: bytes) -> str:
     """Say in a few words what some bytes are, for error messages."""
-    return f"{len(data)} bytes that begin with {data[:12]!r}" if data else "nothing (0 bytes)"
+    return f"data that begin with {data[:12]!r}" if data else "nothing (0 bytes)"
 
 
 def _cause(error: BaseException) -> str:
@@ -95,14 +95,11 @@ def _bands(data: bytes, driver: str) -> tuple[NDArray[np.generic], Mask | None]:
     return bands[::-1], None
 
 
-@contextmanager
-def quiet_open(source: object, **options: object) -> Iterator[DatasetReader]:
-    """Open a raster (path or ``MemoryFile``) without the warning that plain images have no georeference."""
+def quiet_open(source: Path | MemoryFile, **options: object) -> DatasetReader:
+    """Open a raster without the warning that plain images have no georeference."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        dataset = source.open(**options) if isinstance(source, MemoryFile) else rasterio.open(source, **options)
-    with dataset:
-        yield dataset
+        return source.open(**options) if isinstance(source, MemoryFile) else rasterio.open(source, **options)
 
 
 def check_size(width_px: int, height_px: int) -> None:

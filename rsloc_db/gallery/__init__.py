@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rasterio.errors import RasterioIOError
+
 from rsloc_db.errors import GalleryError
 from rsloc_db.gallery.ge_tiles import TABLE as GE_TILES
 from rsloc_db.gallery.ge_tiles import GeTilesReader
 from rsloc_db.gallery.mbtiles import TABLE as MBTILES
 from rsloc_db.gallery.mbtiles import MBTilesReader
+from rsloc_db.gallery.raster import open_raster
 from rsloc_db.gallery.reader import GalleryReader, tile_name
 from rsloc_db.gallery.sqlite import MAGIC, columns_of, open_sqlite
+from rsloc_db.gallery.xyz import XYZReader
+from rsloc_db.imagery import describe_bytes
+
+EXPECTED = "an SQLite file (ge_tiles or MBTiles), a folder of images z/x/y, or a georeferenced raster"
 
 __all__ = ["GalleryReader", "open_gallery", "tile_name"]
 
@@ -28,13 +35,18 @@ def open_gallery(path: Path, *, level: int | None = None) -> GalleryReader:
     """
     if not path.exists():
         raise GalleryError(f"{path}: no such file or folder")
-    if path.is_file() and path.stat().st_size == 0:
-        raise GalleryError(f"{path}: expected a gallery, found an empty file")
+    if path.is_dir():
+        return XYZReader(path)
     with path.open("rb") as file:
-        sqlite = file.read(len(MAGIC)) == MAGIC
-    if sqlite:
+        head = file.read(len(MAGIC))
+    if head == MAGIC:
         return _open_sqlite(path)
-    raise GalleryError(f"{path}: expected a gallery")
+    try:
+        return open_raster(path, level)
+    except GalleryError as error:
+        if not isinstance(error.__cause__, RasterioIOError):
+            raise
+        raise GalleryError(f"{path}: expected {EXPECTED}; found {describe_bytes(head)}") from error
 
 
 def _open_sqlite(path: Path) -> GalleryReader:

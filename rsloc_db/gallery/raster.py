@@ -1,0 +1,278 @@
+"""A georeferenced raster (GeoTIFF, COG, ENVI, VRT, ...) cut into tiles of the Google Earth quadtree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform
+from rasterio.windows import Window
+
+from rsloc_db.errors import GalleryError, ImageError
+from rsloc_db.gallery.reader import MAX_LEVEL, tile_name
+from rsloc_db.grids import TILE_PX, GoogleEarthGrid
+from rsloc_db.imagery import Mask, quiet_open, stretch_limits, to_rgb8
+from rsloc_db.types import Cell, Failure, Floats, Image, Tile
+
+JPEG_QUALITY = 95
+WGS84 = CRS.from_epsg(4326)
+# EPSG:3857 for rasters that run past the antimeridian: +over keeps x as it is instead of wrapping it
+_MERCATOR_OVER = "+proj=merc +a=6378137 +b=6378137 +units=m +nadgrids=@null +over +no_defs"
+_MERCATOR_EDGE_M = 20037508.35
+_EDGE_SAMPLES = 129
+_BULGE = 0.002
+_OVERVIEW_PX = 1024
+_SIZE_SAMPLES = 32
+
+
+class RasterReader:
+    """A ``GalleryReader`` of a raster in any CRS, warped tile by tile.
+
+    Colours are the bands tagged red, green and blue, else the first three, else the first one. Bands that are not
+    8 bit are stretched by the percentiles of ``to_rgb8``, taken once from an overview of the whole raster. A tile is
+    a JPEG of quality 95; one with invalid pixels (nodata, mask, alpha, beyond the rim) a PNG with alpha; one
+    without any valid pixel is left out. Tiles have no date.
+    """
+
+    kind = "raster"
+    grid = "google_earth"
+
+    def __init__(self, path: Path, source: DatasetReader, level: int | None) -> None:
+        """Read from an open raster that has a CRS.
+
+        Raises:
+            GalleryError: no such level.
+        """
+        self._path, self._source = path, source
+        self._level = nearest_level(source) if level is None else level
+        if not 0 <= self._level <= MAX_LEVEL:
+            raise GalleryError(f"expected a level from 0 to {MAX_LEVEL}, found {level}")
+        self.attribution = str(source.tags().get("TIFFTAG_COPYRIGHT", ""))
+        columns, self._rows = _extent(source, self._level)
+        size = 2**self._level
+        # keyed by the column on the grid; the value may lie past the antimeridian, where the raster is whole
+        self._columns = dict(sorted((column % size, column) for column in columns))
+        self._first_column = columns[0]
+        self._bands = _colour_bands(source)
+        self._palette = _palette(source)
+        self._limits = self._stretch()
+        self._vrt = self._warped(len(columns))
+
+    def levels(self) -> dict[int, int]:
+        """Return the level and the number of cells that the raster can touch; empty ones are counted, not yielded."""
+        return {self._level: len(self._columns) * len(self._rows)}
+
+    def size_bytes(self, level: int) -> int:
+        """Return the bytes of a level's tiles, estimated from 32 of them."""
+        if level != self._level:
+            return 0
+        cells = [Cell(level, column, row) for row in self._rows for column in self._columns]
+        some = [self._encoded(cell) for cell in cells[:: max(1, len(cells) // _SIZE_SAMPLES)]]
+        return round(sum(len(data) for data in some if data) / len(some) * len(cells)) if some else 0
+
+    def tiles(self, level: int, after: tuple[int, int] | None = None) -> Iterator[Tile | Failure]:
+        """Yield a level's tiles and failures ordered by row and column; see ``GalleryReader``."""
+        for row in self._rows if level == self._level else ():
+            for column in self._columns:
+                if after is None or (row, column) > after:
+                    yield from self._tile(Cell(level, column, row))
+
+    def _tile(self, cell: Cell) -> Iterator[Tile | Failure]:
+        try:
+            data = self._encoded(cell)
+        except (RasterioError, ImageError) as error:
+            yield Failure(tile_name(cell), str(error.__cause__ or error))
+        else:
+            if data is not None:
+                yield Tile(cell, None, data)
+
+    def read(self, cell: Cell, captured_at: datetime | None) -> bytes | None:
+        """Return the tile of a cell, or None where the raster has nothing there; no tile has a date."""
+        inside = cell.level == self._level and cell.column in self._columns and cell.row in self._rows
+        if not inside or captured_at is not None:
+            return None
+        return self._encoded(cell)
+
+    def dates(self, cell: Cell) -> list[datetime | None]:
+        """Return [None] for a cell with a tile, else []."""
+        return [] if self.read(cell, None) is None else [None]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._vrt.close()
+        self._source.close()
+
+    def _encoded(self, cell: Cell) -> bytes | None:
+        column, row = self._columns[cell.column] - self._first_column, cell.row - self._rows[0]
+        box = Window(column * TILE_PX, row * TILE_PX, TILE_PX, TILE_PX)
+        valid = self._vrt.dataset_mask(window=box) > 0
+        if not valid.any():
+            return None
+        bands = self._vrt.read(self._bands, window=box)
+        if self._palette is not None:
+            bands = np.moveaxis(self._palette[bands[0]], -1, 0)
+        image, valid = to_rgb8(bands, valid=valid, limits=self._limits)
+        return _encode(image, valid) if valid.any() else None
+
+    def _stretch(self) -> Floats | None:
+        """Return one stretch for the whole raster, or None where its bands are 8 bit."""
+        if all(self._source.dtypes[band - 1] == "uint8" for band in self._bands):
+            return None
+        factor = max(1.0, max(self._source.shape) / _OVERVIEW_PX)
+        height, width = (math.ceil(side / factor) for side in self._source.shape)
+        bands = self._source.read(self._bands, out_shape=(len(self._bands), height, width))
+        valid = self._source.dataset_mask(out_shape=(height, width)) > 0
+        return stretch_limits(bands, valid & np.isfinite(bands).all(0))
+
+    def _warped(self, columns: int) -> WarpedVRT:
+        degrees = 360 / 2**self._level
+        west, north = self._first_column * degrees - 180, 180 - self._rows[0] * degrees
+        flags = self._source.mask_flag_enums
+        alpha = any(MaskFlags.alpha in band for band in flags)
+        nodata = any(MaskFlags.nodata in band for band in flags)
+        return WarpedVRT(
+            self._source,
+            src_crs=_source_crs(self._source),
+            crs=WGS84,
+            transform=Affine(degrees / TILE_PX, 0, west, 0, -degrees / TILE_PX, north),
+            width=columns * TILE_PX,
+            height=len(self._rows) * TILE_PX,
+            # colours of a palette are names, not amounts
+            resampling=Resampling.bilinear if self._palette is None else Resampling.nearest,
+            add_alpha=not alpha and not nodata,
+        )
+
+
+def open_raster(path: Path, level: int | None) -> RasterReader:
+    """Open a raster as a gallery.
+
+    Raises:
+        GalleryError: it is no raster, or has no georeference.
+    """
+    try:
+        source = quiet_open(path)
+    except RasterioError as error:
+        raise GalleryError(f"{path}: cannot be read as a raster: {error}") from error
+    try:
+        _check(source)
+        return RasterReader(path, source, level)
+    except (RasterioError, ImageError) as error:
+        source.close()
+        raise GalleryError(f"{path}: cannot be read as a raster: {error.__cause__ or error}") from error
+    except GalleryError as error:
+        source.close()
+        raise GalleryError(f"{path}: {error}") from None
+
+
+def nearest_level(source: DatasetReader) -> int:
+    """Return the level whose pixels are nearest in area to the raster's middle pixel, in square degrees."""
+    x, y = source.width / 2, source.height / 2
+    lon, lat = _lonlat(source, np.array([x, x + 1, x]), np.array([y, y, y + 1]))
+    if not np.isfinite([lon, lat]).all():
+        raise GalleryError("the middle of the raster is not on Earth")
+    east, north = (lon[1:] - lon[0] + 180) % 360 - 180, lat[1:] - lat[0]
+    pixel_deg = math.sqrt(abs(east[0] * north[1] - east[1] * north[0]))
+    return min(max(round(math.log2(360 / TILE_PX / max(pixel_deg, 1e-12))), 0), MAX_LEVEL)
+
+
+def _check(source: DatasetReader) -> None:
+    expected = "expected a georeferenced raster, found one"
+    if source.count == 0:
+        raise GalleryError(f"{expected} of {len(source.subdatasets)} subdatasets and no band: name one of them")
+    if source.crs is None:
+        raise GalleryError(f"{expected} without a CRS")
+    if source.transform.is_identity:
+        raise GalleryError(f"{expected} without a geotransform")
+
+
+def _source_crs(source: DatasetReader) -> CRS:
+    edges = (abs(source.bounds.left), abs(source.bounds.right))
+    past_edge = source.crs.to_epsg() == 3857 and max(edges) > _MERCATOR_EDGE_M
+    return CRS.from_string(_MERCATOR_OVER) if past_edge else source.crs
+
+
+def _lonlat(source: DatasetReader, x_px: Floats, y_px: Floats) -> tuple[Floats, Floats]:
+    """Return lon, lat of pixels of the raster (inf where there is none); of a geographic CRS lon may exceed 180."""
+    x, y = source.transform * (x_px, y_px)
+    lon, lat = transform(_source_crs(source), WGS84, x, y)
+    return np.asarray(lon, float), np.asarray(lat, float)
+
+
+def _extent(source: DatasetReader, level: int) -> tuple[range, range]:
+    """Return the columns and rows that a raster can touch; columns past the antimeridian are counted on."""
+    steps = np.linspace(0, 1, _EDGE_SAMPLES)
+    x, y = (axis.ravel() for axis in np.meshgrid(steps * source.width, steps * source.height))
+    lon, lat = _lonlat(source, x, y)
+    known = np.isfinite(lon) & np.isfinite(lat)
+    if not known.any():
+        raise GalleryError("no pixel of the raster is on Earth")
+    lon, lat = lon[known], lat[known]
+    if not source.crs.is_geographic:
+        # all longitudes within half a turn of the raster's middle, so that the antimeridian does not split them
+        middle = lon[len(lon) // 2]
+        lon = lon - 360 * np.round((lon - middle) / 360)
+    lon, lat = _with_poles(source, lon, lat)
+    x_px, y_px = GoogleEarthGrid().to_pixels(lon, np.clip(lat, -90, 90), level)
+    size = 2**level
+    # between two samples the rim of a projected raster may bulge
+    bulge = 0.0 if source.crs.is_geographic else _BULGE
+    columns, rows = _span(x_px, bulge), _span(y_px, bulge)
+    if len(columns) > size:
+        columns = _span(x_px, 0.0)[:size]
+    first, end = (0, 1) if level == 0 else (size // 4, -(-3 * size // 4))
+    return columns, range(max(rows.start, first), min(rows.stop, end))
+
+
+def _span(pixels: Floats, bulge: float) -> range:
+    margin = bulge * float(np.ptp(pixels))
+    # to 1/1000 px: a rim on a border between cells is only as exact as its arithmetic
+    first, last = np.round([pixels.min() - margin, pixels.max() + margin], 3) / TILE_PX
+    return range(math.floor(first), max(math.ceil(last), math.floor(first) + 1))
+
+
+def _with_poles(source: DatasetReader, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
+    """Add the poles that lie within a projected raster: no sample meets them, and all longitudes meet there."""
+    if source.crs.is_geographic:
+        return lon, lat
+    for pole in (-90.0, 90.0):
+        x, y = transform(WGS84, _source_crs(source), [0.0], [pole])
+        column, row = ~source.transform * (x[0], y[0])
+        if 0 <= column <= source.width and 0 <= row <= source.height:
+            lon, lat = np.append(lon, [-180.0, 180.0]), np.append(lat, [pole, pole])
+    return lon, lat
+
+
+def _colour_bands(source: DatasetReader) -> list[int]:
+    kinds = source.colorinterp
+    colours = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+    if all(kind in kinds for kind in colours):
+        return [kinds.index(kind) + 1 for kind in colours]
+    bands = [i for i, kind in enumerate(kinds, 1) if kind != ColorInterp.alpha]
+    return bands[:3] if len(bands) >= 3 else bands[:1]
+
+
+def _palette(source: DatasetReader) -> NDArray[np.uint8] | None:
+    """Return the (256, 3) colours of a raster with a palette."""
+    if source.colorinterp[0] != ColorInterp.palette:
+        return None
+    colours = source.colormap(1)
+    return np.array([colours.get(i, (0, 0, 0))[:3] for i in range(256)], np.uint8)
+
+
+def _encode(image: Image, valid: Mask) -> bytes:
+    if valid.all():
+        options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+        return cv2.imencode(".jpg", image[..., ::-1], options)[1].tobytes()
+    alpha = valid.astype(np.uint8)[..., None] * 255
+    return cv2.imencode(".png", np.concatenate([image[..., ::-1], alpha], axis=2))[1].tobytes()
