@@ -33,7 +33,6 @@ class Evaluation:
 
     Attributes:
         run: one row: who counts, verdicts, errors in ground metres, Acc, Acc_easy, IMG_acc.
-        shares: one row: false places and failures with Wilson 95 % intervals.
         located: per limit in metres.
         recall: per stage and number of candidates.
         calibration: real and simulated queries.
@@ -44,7 +43,6 @@ class Evaluation:
     """
 
     run: Json
-    shares: Json
     located: list[Json]
     recall: list[Json]
     calibration: list[Json]
@@ -65,7 +63,7 @@ class Evaluation:
             },
             "seconds_per_query": seconds.pop("total", {"p50": None, "p90": None}),
             "seconds_per_stage": seconds,
-            "intervals": {"located": self.located, "recall": self.recall, **self.shares},
+            "intervals": {"located": self.located, "recall": self.recall},
             "calibration": self.calibration,
             "breakdown": self.breakdown,
             "precision": self.precision,
@@ -91,8 +89,7 @@ def evaluate(run: int | None = None, *, url: str | None = None) -> Evaluation:
             for part in ("located", "recall", "calibration", "breakdown", "precision", "seconds", "queries")
         }
         (figures,) = evaluation.rows(conn, "evaluation_run", run=number)
-        (shares,) = evaluation.rows(conn, "evaluation_shares", run=number)
-    return Evaluation(run=figures, shares=shares, **parts)
+    return Evaluation(run=figures, **parts)
 
 
 def compare(run_a: int, run_b: int, *, url: str | None = None) -> list[Json]:

@@ -170,18 +170,14 @@ SELECT
     judged.run_id,
     judged.query_id,
     count(*) AS patches,
-    count(*) FILTER (WHERE first_hit.overlaps) AS overlapping
+    count(*) FILTER (WHERE is_overlap(tile.footprint, truth.footprint, truth.center)) AS overlapping
 FROM evaluation_query AS judged
 JOIN query_truth AS truth USING (query_id)
 JOIN patch USING (run_id, query_id)
 LEFT JOIN LATERAL (
-    SELECT is_overlap(tile.footprint, truth.footprint, truth.center) AS overlaps
-    FROM hit
-    JOIN tile ON tile.id = hit.tile_id
-    WHERE hit.patch_id = patch.id
-    ORDER BY hit.rank, hit.similarity DESC
-    LIMIT 1
+    SELECT tile_id FROM hit WHERE hit.patch_id = patch.id ORDER BY rank, similarity DESC LIMIT 1
 ) AS first_hit ON true
+LEFT JOIN tile ON tile.id = first_hit.tile_id
 WHERE judged.state = 'present'
 GROUP BY judged.id, judged.run_id, judged.query_id;
 COMMENT ON VIEW evaluation_overlap IS 'Patches of present queries whose first hit''s tile overlaps the truth by 0.0002 x 0.00015 degrees or more';

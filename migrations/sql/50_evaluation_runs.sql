@@ -14,6 +14,10 @@ SELECT
     searched.missing AS missing_galleries,
     (SELECT count(*) FROM run_query WHERE run_id = run.id AND status = 'pending') AS pending,
     figures.*,
+    wilson(figures.failed, figures.queries, -1) AS failed_low,
+    wilson(figures.failed, figures.queries, 1) AS failed_high,
+    wilson(figures.false_places, figures.absent, -1) AS false_places_low,
+    wilson(figures.false_places, figures.absent, 1) AS false_places_high,
     overlap.acc_easy,
     overlap.img_acc,
     (SELECT max(peak_memory_mb) FROM run_query WHERE run_id = run.id) AS peak_memory_mb
@@ -81,6 +85,10 @@ COMMENT ON COLUMN evaluation_run.ambiguous IS 'Queries with the verdict ambiguou
 COMMENT ON COLUMN evaluation_run.not_here IS 'Queries with the verdict not_here';
 COMMENT ON COLUMN evaluation_run.failed IS 'Queries that failed, which is no refusal';
 COMMENT ON COLUMN evaluation_run.false_places IS 'Absent queries that were accepted';
+COMMENT ON COLUMN evaluation_run.failed_low IS 'Lower end of the Wilson 95 % interval of failed / queries';
+COMMENT ON COLUMN evaluation_run.failed_high IS 'Upper end of it';
+COMMENT ON COLUMN evaluation_run.false_places_low IS 'Lower end of the Wilson 95 % interval of false_places / absent';
+COMMENT ON COLUMN evaluation_run.false_places_high IS 'Upper end of it';
 COMMENT ON COLUMN evaluation_run.misplaced IS 'Present queries that were accepted a tile or more away';
 COMMENT ON COLUMN evaluation_run.median_center_error_m IS 'Median centre error of present and accepted queries, ground metres';
 COMMENT ON COLUMN evaluation_run.median_corner_error_m IS 'Median of their corner errors, each the root mean square of four ground distances';

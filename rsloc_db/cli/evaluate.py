@@ -7,8 +7,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from rsloc_db import evaluate as evaluation
 from rsloc_db.cli.common import print_json, stdout
+from rsloc_db.evaluate import Evaluation
+from rsloc_db.evaluate import compare as compare_runs
+from rsloc_db.evaluate import evaluate as evaluate_run
 from rsloc_db.types import Json
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -20,12 +22,12 @@ def evaluate(
     json: AsJson = False,
 ) -> None:
     """Judge a run against the truth that is loaded (see `rsloc-db truth load`)."""
-    found = evaluation.evaluate(run)
+    found = evaluate_run(run)
     if json:
         print_json(found.as_dict() | ({"per_query": found.queries} if queries else {}))
         return
     _print_head(found.run)
-    stdout.print(_verdicts(found.run, found.shares))
+    stdout.print(_verdicts(found.run))
     stdout.print(_shares(found))
     stdout.print(_errors(found.run))
     if found.breakdown:
@@ -41,7 +43,7 @@ def compare(
     json: AsJson = False,
 ) -> None:
     """Compare two runs query by query: what RUN_B gained and lost against RUN_A."""
-    rows = evaluation.compare(run_a, run_b)
+    rows = compare_runs(run_a, run_b)
     counts = {outcome: sum(row["outcome"] == outcome for row in rows) for outcome in ("gained", "lost")}
     if json:
         print_json({"run_a": run_a, "run_b": run_b, **counts, "queries": rows})
@@ -86,19 +88,20 @@ def _print_head(run: Json) -> None:
         stdout.print(f"[yellow]{run['unlabelled']} queries have no truth and are left out of all shares[/]")
 
 
-def _verdicts(run: Json, shares: Json) -> Table:
+def _verdicts(run: Json) -> Table:
     table = _table("Queries", "", title="\nWho counts")
     table.add_row("present in the gallery", str(run["present"]))
     table.add_row("absent from it", f"{run['absent']} ({run['uncovered']} of them uncovered by any tile)")
     kinds = ("accepted", "ambiguous", "not_here")
     table.add_row("verdicts", ", ".join(f"{run[kind]} {kind}" for kind in kinds))
-    table.add_row("failed", _share(run["failed"], run["queries"], shares["failed_low"], shares["failed_high"]))
-    table.add_row("false places", _share(run["false_places"], run["absent"], shares["false_low"], shares["false_high"]))
+    for name, total in (("failed", "queries"), ("false_places", "absent")):
+        value = _share(run[name], run[total], run[f"{name}_low"], run[f"{name}_high"])
+        table.add_row(name.replace("_", " "), value)
     table.add_row("misplaced", f"{run['misplaced']} (present, accepted a tile or more away)")
     return table
 
 
-def _shares(found: evaluation.Evaluation) -> Table:
+def _shares(found: Evaluation) -> Table:
     table = _table("Share", "Wilson 95 % in brackets", title="\nOf present queries")
     for row in found.located:
         value = _share(row["located"], row["present"], row["share_low"], row["share_high"])
@@ -133,7 +136,7 @@ def _breakdown(rows: list[Json]) -> Table:
     return table
 
 
-def _seconds(found: evaluation.Evaluation) -> Table:
+def _seconds(found: Evaluation) -> Table:
     memory = found.run["peak_memory_mb"]
     title = "\nSeconds a query" + (f"; peak memory {memory:,.0f} MB" if memory else "")
     table = _table("Stage", "Queries", "Median", "90 %", "Longest", title=title)

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from rsloc_db import evaluate
 from rsloc_db.cli.common import print_json, stdout
+from rsloc_db.evaluate import delete_run
+from rsloc_db.evaluate import runs as all_runs
 
 app = typer.Typer(help="List runs, newest first, or delete one.", invoke_without_command=True)
 
@@ -21,7 +22,7 @@ def runs(
     """List runs, newest first, or delete one."""
     if context.invoked_subcommand:
         return
-    found = evaluate.runs()
+    found = all_runs()
     if json:
         print_json({"runs": found})
         return
@@ -40,5 +41,5 @@ def runs(
 @app.command()
 def delete(run: Annotated[int, typer.Argument(help="Number of the run.")]) -> None:
     """Forget a run and all that it found; its queries and their truth stay."""
-    evaluate.delete_run(run)
+    delete_run(run)
     stdout.print(f"run {run} deleted")

@@ -86,17 +86,6 @@ FROM evaluation_precision WHERE run_id = %(run)s ORDER BY id;
 -- Seconds a query, per stage and in all.
 SELECT stage, queries, p50, p90, longest FROM evaluation_seconds WHERE run_id = %(run)s ORDER BY id;
 
--- name: evaluation_shares
--- Shares that are of interest with their intervals: false places of absent queries, failures of all.
-SELECT
-    share(false_places, absent) AS false_share,
-    wilson(false_places, absent, -1) AS false_low,
-    wilson(false_places, absent, 1) AS false_high,
-    share(failed, queries) AS failed_share,
-    wilson(failed, queries, -1) AS failed_low,
-    wilson(failed, queries, 1) AS failed_high
-FROM evaluation_run WHERE run_id = %(run)s;
-
 -- name: evaluation_queries
 -- Each query of a run, judged, with the rank of its true place after each stage.
 SELECT
