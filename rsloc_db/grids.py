@@ -110,10 +110,23 @@ def mercator_to_lonlat(x_m: Floats, y_m: Floats) -> tuple[Floats, Floats]:
 
 
 def cell_at(tile_grid: TileGrid, lon_deg: float, lat_deg: float, level: int) -> Cell:
-    """Return the cell that holds a place; a place on a border belongs to the cell to its east and south."""
+    """Return the cell that holds a place; a place on a border belongs to the cell to its east and south.
+
+    Places beyond the grid's edge, and the edge itself (longitude 180, the south pole), belong to the last cell.
+    """
     x, y = tile_grid.to_pixels(np.array(lon_deg), np.array(lat_deg), level)
-    top = 2**level - 1
-    return Cell(level, min(max(int(x // TILE_PX), 0), top), min(max(int(y // TILE_PX), 0), top))
+    rows = rows_on_earth(tile_grid.name, level)
+    row = min(max(int(y // TILE_PX), rows[0]), rows[-1])
+    return Cell(level, min(max(int(x // TILE_PX), 0), 2**level - 1), row)
+
+
+def rows_on_earth(grid_name: str, level: int) -> range:
+    """Return the rows of a level that touch the Earth: all of Web Mercator's, the middle half of Google Earth's."""
+    size = 2**level
+    if grid_name == "web_mercator" or level == 0:
+        return range(size)
+    # latitudes from 90 to -90 of a grid from 180 to -180; level 1 has both its rows halfway on Earth
+    return range(size // 4, -(-3 * size // 4))
 
 
 def cell_bounds(tile_grid: TileGrid, cell: Cell) -> Bounds:

@@ -21,7 +21,7 @@ from rasterio.windows import Window
 
 from rsloc_db.errors import GalleryError, ImageError
 from rsloc_db.gallery.reader import MAX_LEVEL, tile_name
-from rsloc_db.grids import TILE_PX, GoogleEarthGrid
+from rsloc_db.grids import TILE_PX, GoogleEarthGrid, rows_on_earth
 from rsloc_db.imagery import Mask, quiet_open, stretch_limits, to_rgb8
 from rsloc_db.types import Cell, Failure, Floats, Image, Tile
 
@@ -230,8 +230,8 @@ def _extent(source: DatasetReader, level: int) -> tuple[range, range]:
     columns, rows = _span(x_px, bulge), _span(y_px, bulge)
     if len(columns) > size:
         columns = _span(x_px, 0.0)[:size]
-    first, end = (0, 1) if level == 0 else (size // 4, -(-3 * size // 4))
-    return columns, range(max(rows.start, first), min(rows.stop, end))
+    on_earth = rows_on_earth(GoogleEarthGrid.name, level)
+    return columns, range(max(rows.start, on_earth.start), min(rows.stop, on_earth.stop))
 
 
 def _span(pixels: Floats, bulge: float) -> range:

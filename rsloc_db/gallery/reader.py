@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Protocol
 
+from rsloc_db.grids import rows_on_earth
 from rsloc_db.types import Cell, Failure, Tile
 
 MAX_LEVEL = 30
@@ -58,12 +59,11 @@ def tile_name(cell: Cell) -> str:
 
 def misplaced(grid: str, cell: Cell) -> str | None:
     """Say why a cell cannot hold imagery in a grid, or None where it can."""
-    size = 2**cell.level
-    first, end = (0, size) if grid == "web_mercator" or cell.level == 0 else (size // 4, -(-3 * size // 4))
-    if not 0 <= cell.column < size:
-        return f"column {cell.column} is outside 0 to {size - 1} of level {cell.level}"
-    if not first <= cell.row < end:
-        return f"row {cell.row} is outside {first} to {end - 1}, the rows of level {cell.level} on Earth"
+    last, rows = 2**cell.level - 1, rows_on_earth(grid, cell.level)
+    if not 0 <= cell.column <= last:
+        return f"column {cell.column} is outside 0 to {last} of level {cell.level}"
+    if cell.row not in rows:
+        return f"row {cell.row} is outside {rows[0]} to {rows[-1]}, the rows of level {cell.level} on Earth"
     return None
 
 
