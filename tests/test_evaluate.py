@@ -54,7 +54,12 @@ class World:
             " VALUES ('world', 'google_earth', 'ge_tiles', 'world.db', 'reference') RETURNING id"
         )
         self.tiles = [self._tile(column, HOME) for column in range(3)] + [self._tile(0, (180 - TILE_DEG / 2, 0.005))]
-        self.run = self.add_run()
+        model = self._id("INSERT INTO model (name, weights_hash, dimensions) VALUES ('m', 'h', 1) RETURNING id")
+        self.set = self._id(
+            "INSERT INTO embedding_set (gallery_id, model_id, level, window_tiles) VALUES (%s, %s, 15, 3) RETURNING id",
+            *(self.gallery, model),
+        )
+        self.run = self.add_run(self.set)
 
     def _id(self, text: str, *values: object) -> int:
         row = self.conn.execute(text, values).fetchone()
@@ -69,8 +74,8 @@ class World:
             *(self.gallery, column, int(first[0]), _point((x, y)), x - half, y - half, x + half, y + half),
         )
 
-    def add_run(self, galleries: tuple[str, ...] = ("world",)) -> int:
-        settings = json.dumps({"galleries": galleries, "model": "gradients"})
+    def add_run(self, *sets: int, within: str | None = None) -> int:
+        settings = json.dumps({"embedding_sets": sets, "model": "gradients", "within": within})
         return self._id(
             "INSERT INTO run (query_set, settings, settings_hash, code_version)"
             " VALUES ('set', %s, 'hash', '0.1.0') RETURNING id",
@@ -281,13 +286,30 @@ def test_shares_of_nothing_are_null(conn: Connection) -> None:
     assert conn.execute("SELECT wilson(0, 0, -1), wilson(0, 0, 1), share(0, 0)").fetchone() == (None, None, None)
 
 
-def test_only_searched_galleries_cover_a_query(world: World, conn: Connection) -> None:
-    other = world.add_run(galleries=("elsewhere",))
-    query = world.query("near", run=other)
-    world.answer(query, "not_here", run=other)
+def test_only_what_was_searched_covers_a_query(world: World, conn: Connection) -> None:
+    far = '{"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}'
+    near = far.replace("1", "89")
+    nothing, elsewhere, around = (
+        world.add_run(),
+        world.add_run(world.set, within=far),
+        world.add_run(world.set, within=near),
+    )
+    for run in (nothing, elsewhere, around):
+        world.answer(world.query("near", run=run), "not_here", run=run)
     conn.commit()
-    found = evaluate(other).as_dict()
-    assert (found["present"], found["uncovered"], found["missing_galleries"]) == (0, 1, 1)
+    states = [
+        (found["present"], found["uncovered"])
+        for found in (evaluate(r).as_dict() for r in (nothing, elsewhere, around))
+    ]
+    assert states == [(0, 1), (0, 1), (1, 0)]
+
+
+def test_nobody_is_uncovered_by_a_gallery_that_is_gone(world: World, conn: Connection) -> None:
+    conn.execute("DELETE FROM gallery")
+    conn.commit()
+    found = evaluate(world.run).as_dict()
+    assert (found["missing_sets"], found["uncovered"], found["present"], found["absent"]) == (1, 0, 0, 2)
+    assert (found["unlabelled"], found["false_places"]) == (9, 1)
 
 
 def test_an_empty_run_has_no_shares(conn: Connection, database_url: str) -> None:
@@ -311,7 +333,7 @@ def test_a_run_without_truth_is_unlabelled(conn: Connection, database_url: str) 
 
 
 def test_runs_are_compared_query_by_query(world: World, conn: Connection) -> None:
-    other = world.add_run()
+    other = world.add_run(world.set)
     world.answer(world.query("near", run=other), "not_here", run=other)
     world.answer(world.query("taken", run=other), "not_here", run=other)
     query = world.query("refused", run=other)

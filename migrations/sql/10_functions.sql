@@ -43,9 +43,16 @@ RETURN CASE WHEN total > 0 THEN greatest(0, least(1, (
 COMMENT ON FUNCTION wilson IS
 'Lower (side -1) or upper (side 1) end of the Wilson 95 % interval of a share, null where total is 0';
 
-CREATE FUNCTION searched_galleries(settings jsonb) RETURNS text[]
+CREATE FUNCTION searched_sets(settings jsonb) RETURNS integer[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE jsonb_typeof(settings -> 'galleries')
-    WHEN 'array' THEN ARRAY(SELECT jsonb_array_elements_text(settings -> 'galleries'))
-END;
-COMMENT ON FUNCTION searched_galleries IS 'Names of the galleries that a run''s settings name, null where they name none: all galleries';
+RETURN ARRAY(
+    SELECT jsonb_array_elements_text(
+        CASE jsonb_typeof(settings -> 'embedding_sets') WHEN 'array' THEN settings -> 'embedding_sets' ELSE '[]' END
+    )::integer
+);
+COMMENT ON FUNCTION searched_sets IS 'Embedding sets that a run searched, by its settings';
+
+CREATE FUNCTION searched_area(settings jsonb) RETURNS geometry
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN ST_SetSRID(ST_GeomFromGeoJSON(settings ->> 'within'), 4326);
+COMMENT ON FUNCTION searched_area IS 'Polygon that a run was limited to, by its settings, null where it was not';

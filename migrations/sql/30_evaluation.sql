@@ -13,10 +13,12 @@ SELECT
         WHEN truth.center IS NULL THEN 'absent'
         WHEN EXISTS (
             SELECT FROM tile
-            JOIN gallery ON gallery.id = tile.gallery_id
-            WHERE ST_Intersects(tile.footprint, truth.center)
-              AND coalesce(gallery.name = ANY (searched_galleries(run.settings)), true)
+            JOIN embedding_set AS searched USING (gallery_id, level)
+            WHERE searched.id = ANY (searched_sets(run.settings))
+              AND ST_Intersects(tile.footprint, truth.center)
+              AND (run.settings ->> 'within' IS NULL OR ST_Intersects(tile.center, searched_area(run.settings)))
         ) THEN 'present'
+        WHEN lost.sets > 0 THEN 'unlabelled'
         ELSE 'uncovered'
     END AS state,
     coalesce(answer.verdict, 'failed') AS verdict,
@@ -69,6 +71,11 @@ LEFT JOIN LATERAL (
         coalesce(ST_Azimuth(answer.center::geography, truth.center::geography), 0)
             - radians(answer.ellipse_azimuth_deg) AS angle
 ) AS shift ON true
+LEFT JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE embedding_set.id IS NULL) AS sets
+    FROM unnest(searched_sets(run.settings)) AS searched (id)
+    LEFT JOIN embedding_set USING (id)
+) AS lost ON true
 WHERE run_query.status <> 'pending';
 COMMENT ON VIEW evaluation_query IS 'Each query of a run that is done, judged against its truth';
 COMMENT ON COLUMN evaluation_query.id IS 'Key';
@@ -76,7 +83,7 @@ COMMENT ON COLUMN evaluation_query.run_id IS 'Run';
 COMMENT ON COLUMN evaluation_query.query_id IS 'Query';
 COMMENT ON COLUMN evaluation_query.query_set IS 'Set of the query';
 COMMENT ON COLUMN evaluation_query.name IS 'Name of the query';
-COMMENT ON COLUMN evaluation_query.state IS 'present: a tile of the run''s galleries covers the true centre; uncovered: none does, counted as absent; absent: truth says so; unlabelled: no truth, left out of all shares';
+COMMENT ON COLUMN evaluation_query.state IS 'present: a tile that the run searched covers the true centre; uncovered: none does, counted as absent; absent: truth says so; unlabelled: no truth, or none covers it and a gallery that was searched is gone: left out of all shares';
 COMMENT ON COLUMN evaluation_query.verdict IS 'accepted, ambiguous, not_here or failed';
 COMMENT ON COLUMN evaluation_query.confidence IS 'Estimated probability that the place is right, 0 to 1';
 COMMENT ON COLUMN evaluation_query.error_m IS 'Ground distance of the found centre from the true one; null where one is missing';

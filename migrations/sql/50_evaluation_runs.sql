@@ -11,7 +11,7 @@ SELECT
     run.settings ->> 'model' AS model,
     searched.names AS galleries,
     searched.tiles AS gallery_tiles,
-    searched.missing AS missing_galleries,
+    searched.missing AS missing_sets,
     (SELECT count(*) FROM run_query WHERE run_id = run.id AND status = 'pending') AS pending,
     figures.*,
     wilson(figures.failed, figures.queries, -1) AS failed_low,
@@ -56,12 +56,17 @@ CROSS JOIN LATERAL (
 ) AS overlap
 CROSS JOIN LATERAL (
     SELECT
-        array_agg(coalesce(named.name, gallery.name) ORDER BY coalesce(named.name, gallery.name)) AS names,
-        count(*) FILTER (WHERE gallery.id IS NULL) AS missing,
-        sum((SELECT count(*) FROM tile WHERE gallery_id = gallery.id))::bigint AS tiles
-    FROM gallery
-    FULL JOIN unnest(searched_galleries(run.settings)) AS named (name) ON named.name = gallery.name
-    WHERE named.name IS NOT NULL OR searched_galleries(run.settings) IS NULL
+        array_agg(DISTINCT gallery.name) FILTER (WHERE gallery.id IS NOT NULL) AS names,
+        count(*) FILTER (WHERE embedding_set.id IS NULL) AS missing,
+        (
+            SELECT count(*) FROM tile
+            WHERE (gallery_id, level) IN (
+                SELECT gallery_id, level FROM embedding_set WHERE id = ANY (searched_sets(run.settings))
+            )
+        ) AS tiles
+    FROM unnest(searched_sets(run.settings)) AS searched (id)
+    LEFT JOIN embedding_set USING (id)
+    LEFT JOIN gallery ON gallery.id = embedding_set.gallery_id
 ) AS searched;
 COMMENT ON VIEW evaluation_run IS 'Runs at a glance; all figures that are one number';
 COMMENT ON COLUMN evaluation_run.id IS 'Key: the run''s';
@@ -72,8 +77,8 @@ COMMENT ON COLUMN evaluation_run.finished_at IS 'When its last query was done; n
 COMMENT ON COLUMN evaluation_run.code_version IS 'Version of the package';
 COMMENT ON COLUMN evaluation_run.model IS 'Model that embedded queries and galleries';
 COMMENT ON COLUMN evaluation_run.galleries IS 'Galleries that were searched';
-COMMENT ON COLUMN evaluation_run.gallery_tiles IS 'Tiles in them now';
-COMMENT ON COLUMN evaluation_run.missing_galleries IS 'How many of them are no longer in the database; while any is, queries may count as uncovered wrongly';
+COMMENT ON COLUMN evaluation_run.gallery_tiles IS 'Tiles of the levels that were searched, now';
+COMMENT ON COLUMN evaluation_run.missing_sets IS 'Embedding sets that were searched and are no longer in the database; queries that no tile covers then count as unlabelled';
 COMMENT ON COLUMN evaluation_run.pending IS 'Queries not done yet, left out of all other figures';
 COMMENT ON COLUMN evaluation_run.queries IS 'Queries done';
 COMMENT ON COLUMN evaluation_run.present IS 'Queries whose true centre a gallery tile covers';

@@ -75,7 +75,7 @@ def _create_run() -> None:
             "settings",
             JSONB(),
             nullable=False,
-            comment="All options that decide the result; galleries (array of names) and model (name) among them",
+            comment="All options that decide the result; model (name), embedding_sets (ids searched) and within (GeoJSON) among them",
         ),
         sa.Column(
             "settings_hash",

@@ -76,14 +76,14 @@ def _share(part: int, total: int, low: float | None, high: float | None) -> str:
 
 
 def _print_head(run: Json) -> None:
-    names = ", ".join(run["galleries"] or ["no gallery"])
+    names = ", ".join(run["galleries"] or ["-"])
     tiles = run["gallery_tiles"] or 0
     stdout.print(f"[bold]Run {run['run_id']}[/]: {run['queries']} queries of {run['query_set']}")
     stdout.print(f"gallery {names}, {tiles:,} tiles; model {run['model'] or '-'}; rsloc-db {run['code_version']}")
     if run["pending"]:
         stdout.print(f"[yellow]{run['pending']} queries are not done yet and left out[/]")
-    if run["missing_galleries"]:
-        stdout.print("[yellow]a gallery of this run is gone: queries may count as uncovered wrongly[/]")
+    if run["missing_sets"]:
+        stdout.print("[yellow]a gallery of this run is gone: queries that no other covers count as without truth[/]")
     if run["unlabelled"]:
         stdout.print(f"[yellow]{run['unlabelled']} queries have no truth and are left out of all shares[/]")
 

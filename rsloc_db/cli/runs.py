@@ -31,7 +31,7 @@ def runs(
         table.add_column(column)
     for row in found:
         done = f"{row['queries'] - row['pending']} of {row['queries']}"
-        galleries = ", ".join(row["galleries"] or ["all"])
+        galleries = ", ".join(row["galleries"] or ["-"])
         began = row["created_at"][:16].replace("T", " ")
         counts = (done, str(row["accepted"]), str(row["failed"]))
         table.add_row(str(row["run"]), row["query_set"], began, galleries, row["model"] or "-", *counts)

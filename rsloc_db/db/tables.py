@@ -228,7 +228,7 @@ run = Table(
         "settings",
         JSONB,
         nullable=False,
-        comment="All options that decide the result; galleries (array of names) and model (name) among them",
+        comment="All options that decide the result; model (name), embedding_sets (ids searched) and within (GeoJSON) among them",
     ),
     Column(
         "settings_hash",

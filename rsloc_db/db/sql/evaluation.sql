@@ -17,7 +17,13 @@ SELECT
     run.finished_at,
     run.code_version,
     run.settings ->> 'model' AS model,
-    searched_galleries(run.settings) AS galleries,
+    ARRAY(
+        SELECT DISTINCT gallery.name
+        FROM embedding_set
+        JOIN gallery ON gallery.id = embedding_set.gallery_id
+        WHERE embedding_set.id = ANY (searched_sets(run.settings))
+        ORDER BY gallery.name
+    ) AS galleries,
     count(run_query.id) AS queries,
     count(*) FILTER (WHERE run_query.status = 'pending') AS pending,
     count(*) FILTER (WHERE run_query.status = 'failed') AS failed,
