@@ -74,8 +74,9 @@ class WebMercatorGrid:
     def to_lonlat(self, x_px: Floats, y_px: Floats, level: int) -> tuple[Floats, Floats]:
         """Return lon, lat in degrees (EPSG:4326) of grid pixels; x wraps at the antimeridian."""
         size = TILE_PX * 2.0**level
-        x_m = (np.asarray(x_px, float) * 2 / size - 1.0) * MERCATOR_HALF_M
-        return mercator_to_lonlat(x_m, (1.0 - np.asarray(y_px, float) * 2 / size) * MERCATOR_HALF_M)
+        # longitude straight from pixels: through metres the edge at -180 would come back as +180
+        lon = wrap_lon(np.asarray(x_px, float) * (360.0 / size) - 180.0)
+        return lon, _mercator_lat((1.0 - np.asarray(y_px, float) * 2 / size) * MERCATOR_HALF_M)
 
 
 GRIDS: dict[str, TileGrid] = {g.name: g for g in (GoogleEarthGrid(), WebMercatorGrid())}
@@ -105,8 +106,11 @@ def lonlat_to_mercator(lon_deg: Floats, lat_deg: Floats) -> tuple[Floats, Floats
 
 def mercator_to_lonlat(x_m: Floats, y_m: Floats) -> tuple[Floats, Floats]:
     """Return lon, lat in degrees of EPSG:3857 metres; longitudes wrap at the antimeridian."""
-    lat = np.degrees(np.arctan(np.sinh(np.asarray(y_m, float) / EARTH_RADIUS_M)))
-    return wrap_lon(np.degrees(np.asarray(x_m, float) / EARTH_RADIUS_M)), lat
+    return wrap_lon(np.asarray(x_m, float) / MERCATOR_HALF_M * 180.0), _mercator_lat(y_m)
+
+
+def _mercator_lat(y_m: Floats) -> Floats:
+    return np.asarray(np.degrees(np.arctan(np.sinh(np.asarray(y_m, float) / EARTH_RADIUS_M))))
 
 
 def cell_at(tile_grid: TileGrid, lon_deg: float, lat_deg: float, level: int) -> Cell:
