@@ -5,11 +5,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rsloc_db.api import localize as localize
+    from rsloc_db.evaluation import evaluate as evaluate
     from rsloc_db.stages.ingest import ingest as ingest
 
 __version__ = version("rsloc-db")
 
-_API = {"ingest": "rsloc_db.stages.ingest"}
+_API = {"evaluate": "rsloc_db.evaluation", "ingest": "rsloc_db.stages.ingest", "localize": "rsloc_db.api"}
 """Function -> its module, which is loaded when the function is first asked for."""
 
 

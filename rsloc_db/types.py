@@ -57,6 +57,21 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """Size of a query's pixel.
+
+    Attributes:
+        pixels: the unit: ``mercator`` (EPSG:3857 metres), ``ground`` (metres on the ground) or ``degrees``.
+        x: eastward size of a pixel in that unit.
+        y: northward size of a pixel in that unit.
+    """
+
+    pixels: Pixels
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """Something that was skipped, and why; a batch goes on and reports these at its end."""
 

@@ -15,7 +15,7 @@ from world import DATELINE, HOME, World, north
 from rsloc_db.cli import app
 from rsloc_db.db.connection import Connection
 from rsloc_db.errors import RunError
-from rsloc_db.evaluate import compare, delete_run, evaluate, load_truth, runs
+from rsloc_db.evaluation import compare, delete_run, evaluate, load_truth, runs
 
 
 @pytest.fixture

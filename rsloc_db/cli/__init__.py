@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from rsloc_db.cli import common, db, evaluate, galleries, runs, truth
+from rsloc_db.cli import common, db, evaluate, galleries, localize, runs, tiles, truth
 from rsloc_db.errors import RslocError
 
 app = typer.Typer(
@@ -19,10 +19,12 @@ app = typer.Typer(
 app.add_typer(db.app, name="db")
 app.add_typer(galleries.app, name="galleries")
 app.add_typer(runs.app, name="runs")
+app.add_typer(tiles.app, name="tiles")
 app.add_typer(truth.app, name="truth")
 app.command()(evaluate.compare)
 app.command()(evaluate.evaluate)
 app.command(epilog=galleries.EXAMPLES)(galleries.ingest)
+app.command()(localize.localize)
 
 
 @app.callback()

@@ -8,9 +8,9 @@ import typer
 from rich.table import Table
 
 from rsloc_db.cli.common import print_json, stdout
-from rsloc_db.evaluate import Evaluation
-from rsloc_db.evaluate import compare as compare_runs
-from rsloc_db.evaluate import evaluate as evaluate_run
+from rsloc_db.evaluation import Evaluation
+from rsloc_db.evaluation import compare as compare_runs
+from rsloc_db.evaluation import evaluate as evaluate_run
 from rsloc_db.types import Json
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

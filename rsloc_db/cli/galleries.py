@@ -37,13 +37,13 @@ EXAMPLES = """Examples:
 
 def ingest(
     path: Annotated[Path, typer.Argument(help="ge_tiles SQLite, MBTiles, XYZ folder, GeoTIFF or COG.")],
-    name: Annotated[str | None, typer.Option(help="Name of the gallery [default: the file's own].")] = None,
-    level: Annotated[int | None, typer.Option(help="Level to take [default: all that the source has].")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the gallery (default: the file's own).")] = None,
+    level: Annotated[int | None, typer.Option(help="Level to take (default: all that the source has).")] = None,
     images: Annotated[str, typer.Option(help="stored in the database, or reference: read from PATH.")] = "stored",
     replace: Annotated[bool, typer.Option("--replace", help="Put it in place of the gallery of that name.")] = False,
     model: Annotated[str, typer.Option(help="Embedder: a name, or package.module:Class.")] = DEFAULT,
-    window: Annotated[list[int] | None, typer.Option(help="Width of windows in tiles [default: 1 and 3].")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes [default: RSLOC_WORKERS or all cores].")] = None,
+    window: Annotated[list[int] | None, typer.Option(help="Width of windows in tiles (default: 1 and 3).")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes (default: RSLOC_WORKERS or all cores).")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     as_json: Json = False,
 ) -> None:

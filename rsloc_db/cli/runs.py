@@ -8,8 +8,8 @@ import typer
 from rich.table import Table
 
 from rsloc_db.cli.common import print_json, stdout
-from rsloc_db.evaluate import delete_run
-from rsloc_db.evaluate import runs as all_runs
+from rsloc_db.evaluation import delete_run
+from rsloc_db.evaluation import runs as all_runs
 
 app = typer.Typer(help="List runs, newest first, or delete one.", invoke_without_command=True)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rsloc_db.cli.common import print_json, stdout
-from rsloc_db.evaluate import load_truth
+from rsloc_db.evaluation import load_truth
 
 app = typer.Typer(help="Load where queries really are. Evaluation alone reads it.", no_args_is_help=True)
 

@@ -5,7 +5,6 @@ Where a query really is lies beside it, in tags and CSVs. Nothing in this packag
 """
 
 from rsloc_db.queries.images import content_hash, load_image
-from rsloc_db.queries.scale import Scale
 from rsloc_db.queries.sets import QueryFile, read_queries
 
-__all__ = ["QueryFile", "Scale", "content_hash", "load_image", "read_queries"]
+__all__ = ["QueryFile", "content_hash", "load_image", "read_queries"]

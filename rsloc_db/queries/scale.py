@@ -14,26 +14,11 @@ import rasterio
 
 from rsloc_db.errors import QueryError
 from rsloc_db.grids import EARTH_RADIUS_M, TILE_PX, nominal_resolution_m
-from rsloc_db.types import Pixels
+from rsloc_db.types import Pixels, Scale
 
 MAX_LEVEL = 22
 _DIGITS = 7
 """Digits kept of a size from a file: enough for a thousandth of a pixel, too few to carry a place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """The size of a query's pixel.
-
-    Attributes:
-        pixels: what a pixel is a step of: ``mercator``, ``ground`` or ``degrees``.
-        x: its width in Web Mercator metres, metres on the ground or degrees.
-        y: its height in the same unit.
-    """
-
-    pixels: Pixels
-    x: float
-    y: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rsloc_db.errors import ImageError, QueryError
 from rsloc_db.queries.images import open_raster
-from rsloc_db.queries.scale import Scale, ScaleOptions, check_level, find_scale
+from rsloc_db.queries.scale import ScaleOptions, check_level, find_scale
 from rsloc_db.queries.tables import read_table, unique_names
-from rsloc_db.types import Pixels
+from rsloc_db.types import Pixels, Scale
 
 _TEXTS = (".csv", ".txt", ".md", ".json", ".geojson", ".html", ".pdf", ".log", ".yml", ".yaml", ".py", ".sh", ".db")
 _SIDECARS = (".hdr", ".xml", ".prj", ".ovr", ".msk", ".rrd", ".ige", ".wld", ".tfw", ".tifw", ".tiffw", ".jgw", ".pgw")

@@ -1,0 +1,106 @@
+"""The Python API: the same names and options as the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import shapely
+from shapely.errors import ShapelyError
+
+from rsloc_db.db import runs
+from rsloc_db.db.connection import connect, require_schema
+from rsloc_db.errors import QueryError
+from rsloc_db.evaluation import load_truth
+from rsloc_db.models import DEFAULT, embedder
+from rsloc_db.queries import read_queries
+from rsloc_db.stages.localize import run_batch
+from rsloc_db.stages.options import Options
+from rsloc_db.types import Json, Pixels, Progress, Silent
+
+
+@dataclass(frozen=True, slots=True)
+class Localizations:
+    """The answers of a run.
+
+    Attributes:
+        run: number of the run.
+        queries: one object a query, as ``rsloc-db localize --json`` prints it.
+    """
+
+    run: int
+    queries: list[Json]
+
+    def as_dict(self) -> Json:
+        """Return the object that ``rsloc-db localize --json`` prints."""
+        return {"run": self.run, "queries": self.queries}
+
+
+def localize(
+    *paths: str | Path,
+    level: int | None = None,
+    gsd: float | None = None,
+    pixels: Pixels | None = None,
+    gallery: str | Iterable[str] | None = None,
+    within: str | None = None,
+    top: int = 5,
+    model: str = DEFAULT,
+    overwrite: bool = False,
+    truth: bool = True,
+    url: str | None = None,
+    progress: Progress | None = None,
+) -> Localizations:
+    """Find where images were taken.
+
+    Args:
+        paths: image files, folders of images, or RSLoc query sets (the folder or its CSV).
+        level: zoom level whose nominal resolution the images have.
+        gsd: size of their pixels in metres.
+        pixels: what a pixel is: mercator, ground or degrees; by default as the file's CRS says, else mercator.
+        gallery: name or names of the galleries to search; all by default.
+        within: polygon to search in (EPSG:4326), as WKT, GeoJSON or the path of a GeoJSON file.
+        top: how many places to return for each query.
+        model: the embedder whose vectors are searched.
+        overwrite: do it again even where an equal run is stored.
+        truth: whether to load the truth that lies beside the queries when all is done, for ``evaluate``.
+        url: the database; by default the one that ``rsloc-db db url`` tells.
+        progress: where to report to.
+
+    Raises:
+        RslocError: an option or a path is wrong, there is no gallery, or the database is not there.
+    """
+    files = read_queries([Path(p) for p in paths], level=level, gsd_m=gsd, pixels=pixels)
+    names = (gallery,) if isinstance(gallery, str) else tuple(gallery) if gallery else None
+    options = Options(model=model, galleries=names, within=read_polygon(within) if within else None)
+    with connect(url) as conn:
+        require_schema(conn)
+        run = run_batch(conn, files, embedder(model), options, overwrite=overwrite, progress=progress or Silent())
+        found = Localizations(run, runs.results(conn, run, top))
+    if truth:
+        load_truth([Path(p) for p in paths], url=url)
+    return found
+
+
+def read_polygon(text: str) -> str:
+    """Return a polygon as GeoJSON (EPSG:4326) from WKT, GeoJSON or the path of a GeoJSON file.
+
+    Raises:
+        QueryError: it is none of these, no area, not valid, or off the Earth.
+    """
+    path = Path(text)
+    if len(text) < 4096 and not text.lstrip().startswith("{") and path.is_file():
+        text = path.read_text()
+    try:
+        shape = shapely.from_geojson(text) if text.lstrip().startswith("{") else shapely.from_wkt(text)
+    except ShapelyError as error:
+        raise QueryError(f"the polygon is neither WKT nor GeoJSON nor a GeoJSON file: {error}") from None
+    area = shapely.union_all(shapely.get_parts(shape))
+    if area.is_empty or area.geom_type not in ("Polygon", "MultiPolygon"):
+        raise QueryError(f"the search can be limited to a polygon, found {shape.geom_type}")
+    if not shape.is_valid:
+        raise QueryError(f"the polygon is not valid: {shapely.is_valid_reason(shape)}")
+    west, south, east, north = area.bounds
+    if west < -180 or east > 180 or south < -90 or north > 90:
+        raise QueryError(f"the polygon reaches {west}, {south}, {east}, {north}: expected lon, lat in degrees")
+    return str(shapely.to_geojson(area))

@@ -1,0 +1,96 @@
+"""`rsloc-db localize`: find where images were taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from rich.table import Table
+
+from rsloc_db.cli import common
+from rsloc_db.models import DEFAULT
+from rsloc_db.types import Json, Pixels
+
+COLOURS = {"accepted": "green", "ambiguous": "yellow", "not_here": "dim", "failed": "red"}
+
+
+Level = Annotated[int | None, typer.Option(help="Zoom level whose resolution the images have.", show_default=False)]
+Pixel = Annotated[
+    str | None,
+    typer.Option(help="What a pixel is: mercator | ground | degrees.", show_default="by the file's CRS, else mercator"),
+]
+Within = Annotated[
+    str | None, typer.Option(help="Polygon to search in: WKT, GeoJSON or a GeoJSON file.", show_default=False)
+]
+
+
+def localize(
+    paths: Annotated[list[Path], typer.Argument(help="Images, folders, or RSLoc sets (folder or CSV).")],
+    level: Level = None,
+    gsd: Annotated[float | None, typer.Option(help="Size of a pixel in metres.", show_default=False)] = None,
+    pixels: Pixel = None,
+    gallery: Annotated[
+        list[str] | None, typer.Option(help="Gallery to search; may be repeated.", show_default="all")
+    ] = None,
+    within: Within = None,
+    top: Annotated[int, typer.Option(min=1, max=40, help="Places to show for each image.")] = 5,
+    model: Annotated[str, typer.Option(help="Model whose embeddings are searched.")] = DEFAULT,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin a new run where an equal one exists.")] = False,
+    truth: Annotated[bool, typer.Option(help="Load the truth beside the images afterwards, for `evaluate`.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Find where images were taken, how sure that is, or that they are not here.
+
+    The scale of an image comes from --gsd or --level, else from its set's CSV, else from the pixel size in its own CRS.
+    Nothing else of a georeference is read: an image that says where it is is searched like any other.
+
+    Run the same command again to go on after a stop; what is done is not done again.
+
+      rsloc-db localize scene.tif
+
+      rsloc-db localize RSimages/test400 --gallery galleryL15
+
+      rsloc-db localize photo.png --gsd 3.3 --within "POLYGON((-5 47, 2 47, 2 50, -5 50, -5 47))"
+    """
+    from rsloc_db import api
+
+    if pixels not in (None, "mercator", "ground", "degrees"):
+        raise typer.BadParameter(f"expected mercator, ground or degrees, found {pixels!r}", param_hint="--pixels")
+    with common.progress(quiet=quiet) as bar:
+        found = api.localize(
+            *paths,
+            level=level,
+            gsd=gsd,
+            pixels=cast(Pixels | None, pixels),
+            gallery=gallery,
+            within=within,
+            top=top,
+            model=model,
+            overwrite=overwrite,
+            truth=truth,
+            progress=bar,
+        )
+    if as_json:
+        common.print_json(found.as_dict())
+    else:
+        _print(found.run, found.queries)
+    if any(q["verdict"] == "failed" for q in found.queries):
+        raise typer.Exit(1)
+
+
+def _print(run: int, queries: list[Json]) -> None:
+    table = Table("query", "verdict", "lon", "lat", "95 % ellipse", "confidence", "why", title=f"run {run}")
+    for q in queries:
+        table.add_row(*_row(q))
+    common.stdout.print(table)
+    common.stdout.print(f"look further: rsloc-db evaluate {run}; rsloc-db db psql")
+
+
+def _row(q: Json) -> list[str]:
+    center, ellipse = q["center"], cast("dict[str, Any] | None", q["ellipse"])
+    place = [f"{v:.6f}" for v in center] if center else ["", ""]
+    size = f"{ellipse['a_m']:,.1f} x {ellipse['b_m']:,.1f} m" if ellipse else ""
+    sure = "" if q["confidence"] is None else f"{q['confidence']:.3f}"
+    return [q["name"], f"[{COLOURS[q['verdict']]}]{q['verdict']}[/]", *place, size, sure, q["reason"]]

@@ -1,0 +1,125 @@
+"""Compare two images by where their edges run: oriented-gradient maps and their normalised correlation.
+
+Colour and brightness change with season and sensor, the direction of edges hardly does. The maps follow the channel
+features of oriented gradients (CFOG; Ye et al. 2019, "Fast and robust matching for multimodal remote sensing image
+registration"); the correlation is normalised over the part that both images cover (Padfield 2012, "Masked object
+registration in the Fourier domain"). Arrays only: no coordinates, no files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from rsloc_db.types import Image
+
+Maps = NDArray[np.float32]
+"""Oriented-gradient maps: (channels, rows, columns) float32, one value a cell, zero where not valid."""
+Mask = NDArray[np.bool_]
+
+ORIENTATIONS = 6
+MIN_COVER = 0.5
+"""A cell counts when at least this share of its pixels is valid."""
+
+
+@dataclass(frozen=True, slots=True)
+class GradientMaps:
+    """Gradient maps of an image and how much of each cell is valid.
+
+    Attributes:
+        maps: (C, H, W) float32, mean removed, zero in cells that are not valid.
+        cover: (H, W) float32, 1 in valid cells, else 0.
+    """
+
+    maps: Maps
+    cover: NDArray[np.float32]
+
+
+def gradient_maps(image: Image, valid: Mask, cell_px: int, orientations: int = ORIENTATIONS) -> GradientMaps:
+    """Turn an image into maps of oriented gradients, one value a cell.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        valid: (H, W) bool, the pixels that are imagery.
+        cell_px: side of a cell in pixels; a rest at the right and bottom edge is dropped.
+        orientations: number of channels, evenly spaced over 180 degrees.
+
+    Returns:
+        Maps of H // cell_px rows and W // cell_px columns.
+    """
+    height, width = image.shape[0] // cell_px, image.shape[1] // cell_px
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    inner = cv2.erode(valid.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=1).astype(np.float32)
+    gx, gy = (cv2.Sobel(grey, cv2.CV_32F, dx, 1 - dx) * inner for dx in (1, 0))
+    size = (width * cell_px, height * cell_px)
+    cover = _to_cells(inner, size, cell_px)
+    stack = np.empty((orientations, height, width), np.float32)
+    for k, angle in enumerate(np.arange(orientations) * np.pi / orientations):
+        response = np.sqrt(np.abs(gx * np.float32(np.cos(angle)) + gy * np.float32(np.sin(angle))))
+        stack[k] = _to_cells(response, size, cell_px)
+    return _normalise(stack / np.maximum(cover, 1e-3), cover >= MIN_COVER)
+
+
+def _to_cells(values: NDArray[np.float32], size: tuple[int, int], cell_px: int) -> NDArray[np.float32]:
+    smooth = cv2.GaussianBlur(values, (0, 0), cell_px / 2)[: size[1], : size[0]]
+    return cv2.resize(smooth, (size[0] // cell_px, size[1] // cell_px), interpolation=cv2.INTER_AREA)
+
+
+def _normalise(stack: Maps, valid: Mask) -> GradientMaps:
+    """Divide each cell by its own strength (plus the image's median, so that flat cells stay weak), remove the mean."""
+    cover = valid.astype(np.float32)
+    if not valid.any():
+        return GradientMaps(np.zeros_like(stack), cover)
+    strength = np.linalg.norm(stack, axis=0)
+    stack = stack / (strength + max(float(np.median(strength[valid])), 1e-3))
+    mean = stack[:, valid].mean(axis=1)
+    return GradientMaps((stack - mean[:, None, None]) * cover, cover)
+
+
+def correlate(template: GradientMaps, search: GradientMaps, min_overlap: float = 0.3) -> NDArray[np.float32]:
+    """Correlate a template with every shift inside a larger map.
+
+    Args:
+        template: (C, h, w) maps.
+        search: (C, H, W) maps, H >= h and W >= w.
+        min_overlap: share of the template's valid cells that must lie on valid cells of ``search``.
+
+    Returns:
+        (H - h + 1, W - w + 1) float32 scores in [-1, 1]; 0 where the overlap is too small.
+    """
+    h, w = template.cover.shape
+    out = tuple(a - b + 1 for a, b in zip(search.cover.shape, (h, w), strict=True))
+    shape = [fft.next_fast_len(n, real=True) for n in search.cover.shape]
+
+    def spectrum(array: Maps) -> NDArray[np.complex64]:
+        return fft.rfft2(array, shape, workers=-1)
+
+    def valid_part(product: NDArray[np.complex64]) -> NDArray[np.float32]:
+        return fft.irfft2(product, shape, workers=-1)[: out[0], : out[1]]
+
+    t_cover, s_cover = spectrum(template.cover), spectrum(search.cover)
+    t_energy = spectrum((template.maps**2).sum(axis=0))
+    s_energy = spectrum((search.maps**2).sum(axis=0))
+    dot = valid_part((np.conj(spectrum(template.maps)) * spectrum(search.maps)).sum(axis=0))
+    norm = valid_part(np.conj(t_energy) * s_cover) * valid_part(np.conj(t_cover) * s_energy)
+    overlap = valid_part(np.conj(t_cover) * s_cover)
+    usable = (overlap >= min_overlap * template.cover.sum()) & (overlap >= 1) & (norm > 1e-9)
+    return np.where(usable, dot / np.sqrt(np.maximum(norm, 1e-9)), 0).astype(np.float32)
+
+
+def peak(scores: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Return the (row, column) of the highest score, to a fraction of a cell by a parabola, and the score."""
+    r, c = np.unravel_index(int(np.argmax(scores)), scores.shape)
+    return r + _vertex(scores[:, c], int(r)), c + _vertex(scores[r], int(c)), float(scores[r, c])
+
+
+def _vertex(line: NDArray[np.float32], i: int) -> float:
+    if not 0 < i < len(line) - 1:
+        return 0.0
+    left, mid, right = (float(v) for v in line[i - 1 : i + 2])
+    bend = left - 2 * mid + right
+    return float(np.clip((left - right) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0

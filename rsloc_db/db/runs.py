@@ -1,0 +1,284 @@
+"""Typed functions around the SQL of queries and runs: what a run found, stage by stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector
+from pgvector.psycopg import register_vector
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from rsloc_db.db.connection import Connection, statement
+from rsloc_db.types import Json, Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A query of a run: what every row of a run is tied to."""
+
+    run_id: int
+    query_id: int
+
+    @property
+    def columns(self) -> dict[str, int]:
+        """The key as parameters of a statement."""
+        return {"run_id": self.run_id, "query_id": self.query_id}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An embedding set to search: one gallery level with one window width.
+
+    Attributes:
+        min_abs_lat_deg: smallest absolute latitude of its tiles.
+        max_abs_lat_deg: largest absolute latitude of its tiles.
+    """
+
+    gallery_id: int
+    gallery: str
+    grid: str
+    level: int
+    window_tiles: int
+    set_id: int
+    index_kind: str
+    dimensions: int
+    min_abs_lat_deg: float
+    max_abs_lat_deg: float
+
+
+@dataclass(frozen=True, slots=True)
+class PatchRow:
+    """A patch as stored; see the table for units."""
+
+    level: int
+    window_tiles: int
+    x_px: float
+    y_px: float
+    width_px: float
+    height_px: float
+    east_offset: float
+    north_offset: float
+    min_abs_lat_deg: float
+    max_abs_lat_deg: float
+
+
+@dataclass(frozen=True, slots=True)
+class CliqueRow:
+    """A clique as stored; lon, lat in degrees."""
+
+    id: int
+    gallery_id: int
+    level: int
+    score: float
+    patches: int
+    lon_deg: float
+    lat_deg: float
+
+
+def search_targets(conn: Connection, model: str, weights_hash: str, galleries: Sequence[str] | None) -> list[Target]:
+    """Return the embedding sets of a model in the ready galleries, or in those named."""
+    names = list(galleries) if galleries else None
+    found = conn.execute(
+        statement("search_targets"), {"model": model, "weights_hash": weights_hash, "galleries": names}
+    )
+    return [Target(*row) for row in found]
+
+
+def count_tiles(conn: Connection, gallery_ids: Sequence[int]) -> int:
+    """Return how many tiles galleries have."""
+    return _one(conn, "count_tiles", {"gallery_ids": list(gallery_ids)})
+
+
+def upsert_query(conn: Connection, query_set: str, name: str, path: str, content_hash: str) -> int:
+    """Register a query image and return its key."""
+    values = {"query_set": query_set, "name": name, "path": path, "content_hash": content_hash}
+    return _one(conn, "upsert_query", values)
+
+
+def begin_run(
+    conn: Connection, query_set: str, settings: Json, settings_hash: str, code_version: str, query_ids: Sequence[int]
+) -> int:
+    """Begin a run and say which queries belong to it; returns its key."""
+    values = {
+        "query_set": query_set,
+        "settings": Jsonb(settings),
+        "settings_hash": settings_hash,
+        "code_version": code_version,
+    }
+    run_id = _one(conn, "insert_run", values)
+    conn.execute(statement("insert_run_queries"), {"run_id": run_id, "query_ids": list(query_ids)})
+    return run_id
+
+
+def find_run(conn: Connection, settings_hash: str) -> int | None:
+    """Return the newest run with these settings, queries, galleries and code, or None."""
+    row = conn.execute(statement("find_run"), {"settings_hash": settings_hash}).fetchone()
+    return int(row[0]) if row else None
+
+
+def pending_queries(conn: Connection, run_id: int) -> set[int]:
+    """Return the queries of a run that are still to do."""
+    return {int(row[0]) for row in conn.execute(statement("pending_queries"), {"run_id": run_id})}
+
+
+def claim_query(conn: Connection, key: Key) -> bool:
+    """Lock a query until the transaction ends and forget what an unfinished try left of it.
+
+    Returns:
+        False when another process holds the query or has done it.
+    """
+    if conn.execute(statement("claim_query"), key.columns).fetchone() is None:
+        return False
+    for name in ("delete_localization", "delete_places", "delete_cliques", "delete_patches"):
+        conn.execute(statement(name), key.columns)
+    return True
+
+
+def set_query_size(conn: Connection, query_id: int, width_px: int, height_px: int) -> None:
+    """Keep a query's size."""
+    conn.execute(statement("set_query_size"), {"query_id": query_id, "width_px": width_px, "height_px": height_px})
+
+
+def copy_patches(conn: Connection, key: Key, patches: Sequence[PatchRow], vectors: NDArray[np.float32]) -> None:
+    """Store patches with their vectors, (N, D) float32."""
+    columns = "run_id, query_id, level, window_tiles, x_px, y_px, width_px, height_px, east_offset, north_offset"
+    register_vector(conn)
+    with conn.cursor().copy(f"COPY patch ({columns}, min_abs_lat_deg, max_abs_lat_deg, vector) FROM STDIN") as copy:
+        for p, vector in zip(patches, vectors, strict=True):
+            row = (p.level, p.window_tiles, p.x_px, p.y_px, p.width_px, p.height_px, p.east_offset, p.north_offset)
+            copy.write_row(
+                (key.run_id, key.query_id, *row, p.min_abs_lat_deg, p.max_abs_lat_deg, HalfVector(vector).to_text())
+            )
+
+
+def search(
+    conn: Connection, key: Key, target: Target, pixels: Pixels, *, limit: int, within: str | None = None
+) -> None:
+    """Find the nearest tiles of all patches of a query in an embedding set, and store them as hits with votes.
+
+    Args:
+        conn: a connection in a transaction.
+        key: the query.
+        target: where to search.
+        pixels: unit of the patches' offsets.
+        limit: tiles a patch, at most 1,000.
+        within: GeoJSON of a polygon (EPSG:4326); only tiles whose centre it holds are searched, exactly.
+    """
+    exact = target.index_kind == "exact" or within is not None
+    if not exact:
+        # HNSW returns at most ef_search rows, silently
+        conn.execute("SELECT set_config('hnsw.ef_search', %s, true)", (str(min(1000, max(2 * limit, 100))),))
+    text = statement("search_exact" if exact else "search_hnsw").format(
+        vector=sql.SQL(f"halfvec({target.dimensions})"),
+        partition=sql.Identifier(f"embedding_{target.set_id}"),
+        vote=statement(f"vote_{pixels}"),
+    )
+    place = {"gallery_id": target.gallery_id, "level": target.level, "window_tiles": target.window_tiles}
+    conn.execute(text, {**key.columns, **place, "limit": limit, "within": within})
+
+
+def find_cliques(conn: Connection, key: Key, target: Target, *, limit: int, hits: int, p_hit: float) -> None:
+    """Find and store the cliques of a query in one gallery level.
+
+    Args:
+        conn: a connection in a transaction.
+        key: the query.
+        target: the gallery level.
+        limit: cliques to keep.
+        hits: hits a patch, as asked for in ``search``.
+        p_hit: chance that a patch has a right hit where the query really is.
+    """
+    mercator = target.grid == "web_mercator"
+    y = "(1 - {y} / pi()) / 2" if mercator else "(180.0 - {y}) / 360.0"
+    tile_y = "asinh(tan(radians(ST_Y(h.vote))))" if mercator else "ST_Y(h.vote)"
+    back = "degrees(atan(sinh(pi() * (1 - 2 * {y}))))" if mercator else "180.0 - 360.0 * {y}"
+    text = statement("insert_cliques").format(
+        weight=_rank_weight(hits),
+        v=sql.SQL(y.format(y=tile_y)),
+        lat_of_bin=sql.SQL("abs(" + back.format(y="((w.bv + 0.5) / 2 / 2 ^ %(level)s)") + ")"),
+        lat_of_y=sql.SQL("greatest(-90.0, least(90.0, " + back.format(y="c.y") + "))"),
+    )
+    place = {"gallery_id": target.gallery_id, "level": target.level}
+    conn.execute(text, {**key.columns, **place, "limit": limit, "p_hit": p_hit})
+
+
+def _rank_weight(hits: int) -> sql.Composable:
+    """How much likelier a right hit is at a rank than a wrong one: falls as 1 / (rank + 4), 1 on average."""
+    mean = float(np.mean(1 / (np.arange(1, hits + 1) + 4)))
+    return sql.SQL(f"({1 / mean:.9f} / (h.rank + 4.0))")
+
+
+def ranked_cliques(conn: Connection, key: Key, limit: int) -> list[CliqueRow]:
+    """Rank the cliques of a query over all gallery levels, and return the best."""
+    conn.execute(statement("rank_cliques"), key.columns)
+    return [CliqueRow(*row) for row in conn.execute(statement("clique_candidates"), {**key.columns, "limit": limit})]
+
+
+def insert_place(conn: Connection, key: Key, values: Mapping[str, Any]) -> int:
+    """Store a verified place and return its key."""
+    return _one(conn, "insert_place", {**key.columns, **values})
+
+
+def copy_matches(conn: Connection, key: Key, place_id: int, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Store matches of a place: (x_px, y_px, lon, lat, score, residual_m, inlier) each."""
+    columns = "run_id, query_id, place_id, x_px, y_px, location, score, residual_m, inlier"
+    with conn.cursor().copy(f"COPY match ({columns}) FROM STDIN") as copy:
+        for x_px, y_px, lon, lat, *rest in rows:
+            point = f"SRID=4326;POINT({lon!r} {lat!r})"
+            copy.write_row((key.run_id, key.query_id, place_id, x_px, y_px, point, *rest))
+
+
+def insert_localization(conn: Connection, key: Key, values: Mapping[str, Any]) -> None:
+    """Store the answer for a query."""
+    conn.execute(statement("insert_localization"), {**key.columns, **values})
+
+
+def finish_query(conn: Connection, key: Key, status: str, seconds: Mapping[str, float | None]) -> None:
+    """Mark a query as done or failed, with the seconds of its stages (retrieve, cliques, verify, refine, total)."""
+    timed = {f"{stage}_s": seconds.get(stage) for stage in ("retrieve", "cliques", "verify", "refine", "total")}
+    conn.execute(statement("finish_query"), {**key.columns, "status": status, **timed})
+
+
+def finish_run(conn: Connection, run_id: int) -> None:
+    """Mark a run as finished if nothing of it is pending."""
+    conn.execute(statement("finish_run"), {"run_id": run_id})
+
+
+def results(conn: Connection, run_id: int, top: int) -> list[Json]:
+    """Return the answers of a run, each with its best ``top`` places: the objects of ``localize --json``."""
+    places: dict[int, list[Json]] = {}
+    for query_id, rank, correlation, evidence, lon, lat, outline in conn.execute(
+        statement("run_places"), {"run_id": run_id, "top": top}
+    ):
+        place = {"rank": rank, "correlation": correlation, "evidence": evidence, "center": [lon, lat]}
+        places.setdefault(query_id, []).append({**place, "footprint": json.loads(outline)})
+    found = conn.execute(statement("run_results"), {"run_id": run_id})
+    return [_result(row, places.get(row[2], [])) for row in found]
+
+
+def _result(row: tuple[Any, ...], places: list[Json]) -> Json:
+    query_set, name, _, verdict, reason, confidence, lon, lat, outline, a_m, b_m, azimuth, transform, srid = row
+    return {
+        "query_set": query_set,
+        "name": name,
+        "verdict": verdict,
+        "reason": reason,
+        "confidence": confidence,
+        "center": None if lon is None else [lon, lat],
+        "footprint": None if outline is None else json.loads(outline),
+        "ellipse": None if a_m is None else {"a_m": a_m, "b_m": b_m, "azimuth_deg": azimuth},
+        "transform": None if transform is None else {"coefficients": transform, "srid": srid},
+        "places": places,
+    }
+
+
+def _one(conn: Connection, name: str, values: Mapping[str, Any]) -> int:
+    row = conn.execute(statement(name), values).fetchone()
+    assert row is not None, f"{name} returned no row"  # noqa: S101
+    return int(row[0])

@@ -1,0 +1,70 @@
+-- name: search_targets
+-- The gallery levels that a run may look in: their grid, latitudes and embedding sets of one model.
+SELECT g.id AS gallery_id, g.name, g.grid, s.level, s.window_tiles, s.id AS set_id, s.index_kind,
+       m.dimensions, e.min_abs_lat_deg, e.max_abs_lat_deg
+FROM gallery g
+JOIN embedding_set s ON s.gallery_id = g.id AND s.index_kind IS NOT NULL
+JOIN model m ON m.id = s.model_id AND m.name = %(model)s AND m.weights_hash = %(weights_hash)s
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN min(ST_Y(t.center)) < 0 AND max(ST_Y(t.center)) > 0 THEN 0
+                ELSE least(abs(min(ST_Y(t.center))), abs(max(ST_Y(t.center)))) END AS min_abs_lat_deg,
+           greatest(abs(min(ST_Y(t.center))), abs(max(ST_Y(t.center)))) AS max_abs_lat_deg
+    FROM tile t WHERE t.gallery_id = g.id AND t.level = s.level
+) e
+WHERE g.status = 'ready' AND (%(galleries)s::text[] IS NULL OR g.name = ANY (%(galleries)s))
+ORDER BY g.name, s.level, s.window_tiles;
+
+-- name: search_exact
+-- Nearest tiles of each patch of a query by comparing every row of an embedding set: small sets, or a part of one
+-- inside a polygon. A patch's scale suits a band of latitudes only, so tiles outside it are left out first.
+WITH pool AS MATERIALIZED (
+    SELECT e.tile_id, e.vector::{vector} AS vector, t.center, abs(ST_Y(t.center)) AS abs_lat
+    FROM {partition} e JOIN tile t ON t.id = e.tile_id
+    WHERE %(within)s::text IS NULL OR ST_Intersects(t.center, ST_SetSRID(ST_GeomFromGeoJSON(%(within)s::text), 4326))
+)
+INSERT INTO hit (run_id, query_id, patch_id, gallery_id, tile_id, rank, similarity, vote)
+SELECT p.run_id, p.query_id, p.id, %(gallery_id)s, k.tile_id, k.rank, 1 - k.distance, {vote}
+FROM patch p
+CROSS JOIN LATERAL (
+    SELECT n.*, row_number() OVER (ORDER BY n.distance) AS rank
+    FROM (SELECT pool.tile_id, pool.center, pool.vector <=> p.vector::{vector} AS distance
+          FROM pool WHERE pool.abs_lat BETWEEN p.min_abs_lat_deg AND p.max_abs_lat_deg
+          ORDER BY 3 LIMIT %(limit)s) n
+) k
+WHERE p.run_id = %(run_id)s AND p.query_id = %(query_id)s
+  AND p.level = %(level)s AND p.window_tiles = %(window_tiles)s;
+
+-- name: search_hnsw
+-- Nearest tiles of each patch of a query by the embedding set's HNSW index. The search stands in a materialised CTE of
+-- its own: a join or filter beside it would lose the index. The patch's band of latitudes is applied after it.
+INSERT INTO hit (run_id, query_id, patch_id, gallery_id, tile_id, rank, similarity, vote)
+SELECT p.run_id, p.query_id, p.id, %(gallery_id)s, k.tile_id, k.rank, 1 - k.distance, {vote}
+FROM patch p
+CROSS JOIN LATERAL (
+    WITH nearest AS MATERIALIZED (
+        SELECT e.tile_id, (e.vector::{vector}) <=> (p.vector::{vector}) AS distance
+        FROM {partition} e ORDER BY (e.vector::{vector}) <=> (p.vector::{vector}) LIMIT %(limit)s
+    )
+    SELECT n.tile_id, n.distance, row_number() OVER (ORDER BY n.distance) AS rank, t.center
+    FROM nearest n JOIN tile t ON t.id = n.tile_id
+    WHERE abs(ST_Y(t.center)) BETWEEN p.min_abs_lat_deg AND p.max_abs_lat_deg
+) k
+WHERE p.run_id = %(run_id)s AND p.query_id = %(query_id)s
+  AND p.level = %(level)s AND p.window_tiles = %(window_tiles)s;
+
+-- name: vote_mercator
+-- Where the query's centre lies if a patch lies at a tile: offsets are Web Mercator metres (EPSG:3857, sphere).
+ST_SetSRID(ST_MakePoint(
+    mod((ST_X(k.center) - degrees(p.east_offset / 6378137.0) + 540.0)::numeric, 360.0)::float8 - 180.0,
+    degrees(atan(sinh(asinh(tan(radians(ST_Y(k.center)))) - p.north_offset / 6378137.0)))), 4326);
+
+-- name: vote_ground
+-- The same where offsets are metres on the ground (WGS84 geodesic back from the tile).
+ST_Project(k.center::geography, sqrt(p.east_offset ^ 2 + p.north_offset ^ 2),
+           atan2(-p.east_offset, -p.north_offset))::geometry(Point, 4326);
+
+-- name: vote_degrees
+-- The same where offsets are degrees of longitude and latitude (plate carree).
+ST_SetSRID(ST_MakePoint(
+    mod((ST_X(k.center) - p.east_offset + 540.0)::numeric, 360.0)::float8 - 180.0,
+    greatest(-90.0, least(90.0, ST_Y(k.center) - p.north_offset))), 4326);

@@ -1,0 +1,101 @@
+"""From a query's pixels to places on Earth and back, once its centre is known (or supposed).
+
+A query's frame is north-up with square steps of a known size; what a step is says ``Scale.pixels``. Nothing else is
+known, so every function takes the place of the query's centre pixel as an argument. Pixel coordinates are x to the
+right and y down from the upper left corner of the image; the centre is at (width / 2, height / 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from pyproj import Geod, Proj
+
+from rsloc_db.grids import MERCATOR_MAX_LAT_DEG, lonlat_to_mercator, mercator_to_lonlat, wrap_lon
+from rsloc_db.types import Floats, Pixels, Scale
+
+_GEOD = Geod(ellps="WGS84")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The plane of a query."""
+
+    scale: Scale
+    width_px: int
+    height_px: int
+
+    def offsets(self, x_px: Floats, y_px: Floats) -> tuple[Floats, Floats]:
+        """Return the (east, north) offsets of pixels from the query's centre in the scale's unit."""
+        east = (np.asarray(x_px, float) - self.width_px / 2) * self.scale.x
+        return east, (self.height_px / 2 - np.asarray(y_px, float)) * self.scale.y
+
+    def to_lonlat(self, x_px: Floats, y_px: Floats, center: tuple[float, float]) -> tuple[Floats, Floats]:
+        """Return lon, lat in degrees of pixels when the centre pixel lies at ``center`` (lon, lat)."""
+        east, north = self.offsets(x_px, y_px)
+        return add_offset(self.scale.pixels, center, east, north)
+
+    def to_pixels(self, lon_deg: Floats, lat_deg: Floats, center: tuple[float, float]) -> tuple[Floats, Floats]:
+        """Return pixels of places when the centre pixel lies at ``center`` (lon, lat)."""
+        east, north = offset_between(self.scale.pixels, center, lon_deg, lat_deg)
+        return east / self.scale.x + self.width_px / 2, self.height_px / 2 - north / self.scale.y
+
+
+def meters_per_degree(lat_deg: Floats) -> tuple[Floats, Floats]:
+    """Return metres a degree (eastward, northward) on the WGS84 ellipsoid at a latitude."""
+    sin = np.sin(np.radians(lat_deg))
+    e2, a = _GEOD.es, _GEOD.a
+    w = np.sqrt(1 - e2 * sin**2)
+    return np.radians(a / w) * np.cos(np.radians(lat_deg)), np.radians(a * (1 - e2) / w**3)
+
+
+def add_offset(pixels: Pixels, center: tuple[float, float], east: Floats, north: Floats) -> tuple[Floats, Floats]:
+    """Return lon, lat in degrees of offsets (east, north, in the unit of ``pixels``) from a place."""
+    lon, lat = center
+    if pixels == "mercator":
+        x_m, y_m = lonlat_to_mercator(np.array(lon), np.array(lat))
+        return mercator_to_lonlat(x_m + east, y_m + north)
+    if pixels == "degrees":
+        return wrap_lon(lon + np.asarray(east, float)), lat + np.asarray(north, float)
+    new_lon, new_lat = _local_plane(lon, lat)(east, north, inverse=True)
+    return wrap_lon(np.asarray(new_lon)), np.asarray(new_lat)
+
+
+def _local_plane(lon_deg: float, lat_deg: float) -> Proj:
+    """Metres about a place: azimuthal equidistant, true in distance and direction from it."""
+    return Proj(proj="aeqd", lon_0=lon_deg, lat_0=lat_deg, ellps="WGS84")
+
+
+def offset_between(
+    pixels: Pixels, center: tuple[float, float], lon_deg: Floats, lat_deg: Floats
+) -> tuple[Floats, Floats]:
+    """Return the offsets (east, north, in the unit of ``pixels``) from a place to others: inverse of ``add_offset``."""
+    lon, lat = center
+    d_lon = wrap_lon(np.asarray(lon_deg, float) - lon)
+    d_lat = np.asarray(lat_deg, float) - lat
+    if pixels == "mercator":
+        _, y0 = lonlat_to_mercator(np.array(0.0), np.array(lat))
+        x, y = lonlat_to_mercator(d_lon, lat_deg)
+        return x, y - y0
+    if pixels == "degrees":
+        return d_lon, d_lat
+    x, y = _local_plane(lon, lat)(lon_deg, lat_deg)
+    return np.asarray(x), np.asarray(y)
+
+
+def ground_size_m(scale: Scale, lat_deg: float) -> tuple[float, float]:
+    """Return ground metres a pixel (eastward, northward) at a latitude."""
+    east, north = (float(v) for v in meters_per_degree(np.array(lat_deg)))
+    if scale.pixels == "degrees":
+        return scale.x * east, scale.y * north
+    if scale.pixels == "ground":
+        return scale.x, scale.y
+    lat = float(np.clip(lat_deg, -MERCATOR_MAX_LAT_DEG, MERCATOR_MAX_LAT_DEG))
+    per_m = 1 / np.radians(6378137.0)
+    return scale.x * per_m * east, scale.y * per_m * north * float(np.cos(np.radians(lat)))
+
+
+def ground_distance_m(a: tuple[float, float], b: tuple[float, float]) -> float:
+    """Return the geodesic distance in metres between two places (lon, lat)."""
+    return float(_GEOD.inv(a[0], a[1], b[0], b[1])[2])

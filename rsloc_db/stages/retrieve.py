@@ -1,0 +1,169 @@
+"""Stage 1, retrieve: cut the query into patches, embed them, and find the tiles that resemble each.
+
+A patch is square on the ground, as the gallery's windows are, so it fits them at one latitude. A Mercator query's patch
+fits at all of them; where a pixel is ground metres or degrees the patch's size or aspect depends on the unknown
+latitude, so patches are cut for bands of it. Patches lie half a tile apart, because a window matches best when it is
+in phase with the tile grid (METHOD: misalignment costs more than season).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsloc_db.correlation import Mask
+from rsloc_db.db.connection import Connection
+from rsloc_db.db.runs import Key, PatchRow, Target, copy_patches, search
+from rsloc_db.frames import Frame, meters_per_degree
+from rsloc_db.grids import TILE_PX, nominal_resolution_m
+from rsloc_db.imagery import window
+from rsloc_db.models import Embedder
+from rsloc_db.stages.options import Options
+from rsloc_db.types import Image, Scale
+
+BAND_RATIO = 1.13
+"""A band of latitudes spans at most this ratio of cos(latitude): half of it is the largest error of scale."""
+ENOUGH_PATCHES = 12
+"""Below this many patches they are cut closer together."""
+MIN_VALID = 0.7
+"""Least share of a patch that must be imagery."""
+
+
+def retrieve(
+    conn: Connection,
+    key: Key,
+    image: Image,
+    valid: Mask,
+    frame: Frame,
+    targets: Sequence[Target],
+    embedder: Embedder,
+    options: Options,
+) -> int:
+    """Store the patches of a query and their nearest tiles in every target.
+
+    Args:
+        conn: a connection in a transaction.
+        key: the query.
+        image: (H, W, 3) uint8 RGB.
+        valid: (H, W) bool.
+        frame: the query's plane.
+        targets: embedding sets to search.
+        embedder: the model of those sets.
+        options: tiles a patch, most patches, and the polygon that the search is limited to.
+
+    Returns:
+        The number of patches.
+    """
+    patches = [
+        p for level in sorted({t.level for t in targets}) for p in _cut_level(frame, targets, level, options.patches)
+    ]
+    patches = useful(image, valid, patches)
+    if not patches:
+        return 0
+    copy_patches(conn, key, patches, embed_patches(image, valid, patches, embedder))
+    cut = {(p.level, p.window_tiles) for p in patches}
+    for target in targets:
+        if (target.level, target.window_tiles) in cut:
+            search(conn, key, target, frame.scale.pixels, limit=options.hits, within=options.within)
+    return len(patches)
+
+
+def _cut_level(frame: Frame, targets: Sequence[Target], level: int, max_patches: int) -> list[PatchRow]:
+    """Cut the patches for one level: for every window width that was embedded, and every band of latitudes."""
+    here = [t for t in targets if t.level == level]
+    bands = latitude_bands(frame.scale, min(t.min_abs_lat_deg for t in here), max(t.max_abs_lat_deg for t in here))
+    patches: list[PatchRow] = []
+    for window_tiles in sorted({t.window_tiles for t in here}, reverse=True):
+        for band in bands:
+            patches += cut(frame, level, window_tiles, band, max(max_patches // len(bands), ENOUGH_PATCHES))
+    return patches
+
+
+def latitude_bands(scale: Scale, min_abs_lat_deg: float, max_abs_lat_deg: float) -> list[tuple[float, float]]:
+    """Return the bands of absolute latitude, (low, high) in degrees, that need patches of their own."""
+    if scale.pixels == "mercator":
+        return [(0.0, 90.0)]
+    top, bottom = (np.cos(np.radians(min(lat, 80.0))) for lat in (min_abs_lat_deg, max_abs_lat_deg))
+    count = max(1, int(np.ceil(np.log(top / bottom) / np.log(BAND_RATIO))))
+    edges = np.degrees(np.arccos(np.clip(np.geomspace(top, bottom, count + 1), 0, 1)))
+    # neighbours overlap a little, so that rounding loses no tile; the last band reaches the pole
+    last = 90.0 if max_abs_lat_deg > 80 else float(edges[-1]) + 0.1
+    return [
+        (max(float(a) - 0.1, 0.0), min(float(b) + 0.1, 90.0))
+        for a, b in zip(edges[:-1], [*edges[1:-1], last], strict=True)
+    ]
+
+
+def patch_size(scale: Scale, level: int, window_tiles: int, band: tuple[float, float]) -> tuple[float, float]:
+    """Return width and height in query pixels of a window ``window_tiles`` tiles wide and square on the ground."""
+    tile_deg = 360.0 / 2**level
+    if scale.pixels == "mercator":
+        side = window_tiles * TILE_PX * nominal_resolution_m(level)
+        return side / scale.x, side / scale.y
+    cosines = np.cos(np.radians(np.minimum(band, 80.0)))
+    lat = np.degrees(np.arccos(np.sqrt(cosines[0] * cosines[1])))
+    east, north = (float(v) for v in meters_per_degree(lat))
+    if scale.pixels == "ground":
+        side = window_tiles * tile_deg * east
+        return side / scale.x, side / scale.y
+    return window_tiles * tile_deg / scale.x, window_tiles * tile_deg * east / north / scale.y
+
+
+def cut(frame: Frame, level: int, window_tiles: int, band: tuple[float, float], max_patches: int) -> list[PatchRow]:
+    """Lay patches over a query, half a tile apart, or closer where that gives only a few.
+
+    A query a little smaller than a window still gives one patch, whose rim is filled up; a much smaller one gives none.
+    """
+    width, height = patch_size(frame.scale, level, window_tiles, band)
+    if frame.width_px < 0.7 * width or frame.height_px < 0.7 * height:
+        return []
+    for part in (2, 4, 8):
+        x = _centers(frame.width_px, width, width / window_tiles / part)
+        y = _centers(frame.height_px, height, height / window_tiles / part)
+        if len(x) * len(y) >= ENOUGH_PATCHES:
+            break
+    places = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    if len(places) > max_patches:
+        # a random choice keeps all phases against the tile grid; seeded, so that a rerun cuts the same
+        places = places[np.sort(np.random.default_rng(0).choice(len(places), max_patches, replace=False))]
+    east, north = frame.offsets(places[:, 0], places[:, 1])
+    return [
+        PatchRow(level, window_tiles, float(a), float(b), width, height, float(e), float(n), *band)
+        for (a, b), e, n in zip(places, east, north, strict=True)
+    ]
+
+
+def _centers(size: int, patch: float, step: float) -> NDArray[np.float64]:
+    if size <= patch:
+        return np.array([size / 2])
+    return np.linspace(patch / 2, size - patch / 2, round((size - patch) / step) + 1)
+
+
+def useful(image: Image, valid: Mask, patches: Sequence[PatchRow]) -> list[PatchRow]:
+    """Return the patches that are imagery and not much plainer than the query's others (open sea, cloud)."""
+    grey = image.mean(axis=2)
+    kept, contrast = [], []
+    for p in patches:
+        part = _slices(p, image.shape)
+        if valid[part].mean() >= MIN_VALID:
+            kept.append(p)
+            contrast.append(float(grey[part].std()))
+    limit = 0.2 * float(np.median(contrast)) if contrast else 0.0
+    return [p for p, c in zip(kept, contrast, strict=True) if c > limit]
+
+
+def _slices(p: PatchRow, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    x0, y0 = max(int(p.x_px - p.width_px / 2), 0), max(int(p.y_px - p.height_px / 2), 0)
+    return (
+        slice(y0, min(int(np.ceil(p.y_px + p.height_px / 2)), shape[0])),
+        slice(x0, min(int(np.ceil(p.x_px + p.width_px / 2)), shape[1])),
+    )
+
+
+def embed_patches(image: Image, valid: Mask, patches: Iterable[PatchRow], embedder: Embedder) -> NDArray[np.float32]:
+    """Return the vectors of patches, (N, D) float32."""
+    size = embedder.input_px
+    cuts = [window(image, valid, p.x_px, p.y_px, p.width_px, p.height_px, size) for p in patches]
+    return embedder.embed(np.stack(cuts))
