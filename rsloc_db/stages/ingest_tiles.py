@@ -18,8 +18,8 @@ from rsloc_db.grids import cell_bounds, grid
 from rsloc_db.stages.workers import in_order
 from rsloc_db.types import Cell, Failure, Progress, Tile
 
-BATCH = 256
-"""Tiles of a batch, the most that a kill loses: about 4 MB of RSLoc's tiles."""
+BATCH = 128
+"""Tiles of a batch, the most that a kill loses: about 2 MB of RSLoc's tiles."""
 
 Item = TypeVar("Item")
 

@@ -1,0 +1,57 @@
+"""Windows: square on the ground, the tile's centre in their middle, neighbours of the nearest date."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from sources import jpeg
+
+from rsloc_db.db.galleries import Gallery, TileRow
+from rsloc_db.grids import TILE_PX, cell_at, grid
+from rsloc_db.stages.embed import Neighbours, cut_window
+from rsloc_db.types import Cell
+
+GALLERY = Gallery(1, "land", "google_earth", "ge_tiles", "/land.db", "stored", "", "loading")
+
+
+@pytest.mark.parametrize("lat_deg", [0.0, 47.0, 60.0, -60.0])
+@pytest.mark.parametrize("window_tiles", [1, 3])
+def test_window_is_square_on_the_ground(lat_deg: float, window_tiles: int) -> None:
+    """A gallery pixel is cos(latitude) as wide as high, so a window is cut cos(latitude) as high as wide in pixels."""
+    tile_grid = grid("google_earth")
+    cell = cell_at(tile_grid, 5.0, lat_deg, 15)
+    ramp = np.arange(3 * TILE_PX) / (3 * TILE_PX) * 250
+    mosaic = np.zeros((3 * TILE_PX, 3 * TILE_PX, 3), np.uint8)
+    mosaic[..., 0], mosaic[..., 1] = np.rint(ramp)[None, :], np.rint(ramp)[:, None]
+    window = cut_window(tile_grid, cell, window_tiles, mosaic, np.ones(mosaic.shape[:2], bool), 96).astype(float)
+    across, down = window[:, -1, 0].mean() - window[:, 0, 0].mean(), window[-1, :, 1].mean() - window[0, :, 1].mean()
+    assert across == pytest.approx(250 * window_tiles / 3 * 95 / 96, abs=2)
+    assert down / across == pytest.approx(np.cos(np.radians(lat_deg)), abs=0.02)
+    assert window.mean((0, 1))[:2] == pytest.approx([125, 125], abs=1)
+
+
+def test_window_of_web_mercator_is_as_high_as_wide() -> None:
+    tile_grid = grid("web_mercator")
+    mosaic = np.zeros((TILE_PX, TILE_PX, 3), np.uint8)
+    mosaic[: TILE_PX // 2] = 200
+    cell = cell_at(tile_grid, 5.0, 60.0, 15)
+    window = cut_window(tile_grid, cell, 1, mosaic, np.ones(mosaic.shape[:2], bool), 64)
+    assert window[:31].min() > 190
+    assert window[33:].max() < 10
+
+
+def test_neighbours_are_those_nearest_in_date() -> None:
+    def tile(key: int, column: int, year: int | None, shade: int) -> TileRow:
+        date = datetime(year, 6, 1, tzinfo=UTC) if year else None
+        return TileRow(key, Cell(12, column, 5), date, jpeg(np.full((TILE_PX, TILE_PX, 3), shade, np.uint8)))
+
+    old, new = tile(1, 7, 2004, 40), tile(2, 7, 2020, 80)
+    tiles = Neighbours(GALLERY, [old, new, tile(3, 8, 2006, 120), tile(4, 8, 2018, 160), tile(5, 6, None, 200)])
+    middle, right, left = (np.s_[300, x] for x in (384, 640, 128))
+    for key, own, beside in ((old, 40, 120), (new, 80, 160)):
+        image, valid = tiles.around(key, 1)
+        assert [int(image[at][0]) for at in (middle, right, left)] == pytest.approx([own, beside, 200], abs=2)
+        assert valid[256:512].all()
+        assert not valid[:256].any()
