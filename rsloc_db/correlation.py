@@ -61,12 +61,14 @@ def gradient_maps(image: Image, valid: Mask, cell_px: int, orientations: int = O
     for k, angle in enumerate(np.arange(orientations) * np.pi / orientations):
         response = np.sqrt(np.abs(gx * np.float32(np.cos(angle)) + gy * np.float32(np.sin(angle))))
         stack[k] = _to_cells(response, size, cell_px)
-    return _normalise(stack / np.maximum(cover, 1e-3), cover >= MIN_COVER)
+    stack /= np.maximum(cover, np.float32(1e-3))
+    return _normalise(stack, cover >= MIN_COVER)
 
 
 def _to_cells(values: NDArray[np.float32], size: tuple[int, int], cell_px: int) -> NDArray[np.float32]:
     smooth = cv2.GaussianBlur(values, (0, 0), cell_px / 2)[: size[1], : size[0]]
-    return cv2.resize(smooth, (size[0] // cell_px, size[1] // cell_px), interpolation=cv2.INTER_AREA)
+    cells = cv2.resize(smooth, (size[0] // cell_px, size[1] // cell_px), interpolation=cv2.INTER_AREA)
+    return np.asarray(cells, np.float32)
 
 
 def _normalise(stack: Maps, valid: Mask) -> GradientMaps:
@@ -96,10 +98,10 @@ def correlate(template: GradientMaps, search: GradientMaps, min_overlap: float =
     shape = [fft.next_fast_len(n, real=True) for n in search.cover.shape]
 
     def spectrum(array: Maps) -> NDArray[np.complex64]:
-        return fft.rfft2(array, shape, workers=-1)
+        return np.asarray(fft.rfft2(array, shape, workers=-1), np.complex64)
 
     def valid_part(product: NDArray[np.complex64]) -> NDArray[np.float32]:
-        return fft.irfft2(product, shape, workers=-1)[: out[0], : out[1]]
+        return np.asarray(fft.irfft2(product, shape, workers=-1)[: out[0], : out[1]], np.float32)
 
     t_cover, s_cover = spectrum(template.cover), spectrum(search.cover)
     t_energy = spectrum((template.maps**2).sum(axis=0))

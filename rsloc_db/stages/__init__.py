@@ -13,35 +13,17 @@ A gallery comes in by ``stages.ingest``. A batch of queries goes through ``stage
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from rsloc_db.correlation import Mask
 from rsloc_db.db.connection import Connection
 from rsloc_db.db.runs import Key, Target
-from rsloc_db.frames import Frame
 from rsloc_db.models import Embedder
 from rsloc_db.stages.cliques import cliques
 from rsloc_db.stages.decide import Decision, decide, places_of, store
 from rsloc_db.stages.options import Options
+from rsloc_db.stages.query import Query
 from rsloc_db.stages.refine import refine_fits
 from rsloc_db.stages.retrieve import retrieve
 from rsloc_db.stages.verify import Reference, verify_cliques
-from rsloc_db.types import Image
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A query as the method sees it: pixels and their size, nothing else.
-
-    Attributes:
-        image: (H, W, 3) uint8 RGB.
-        valid: (H, W) bool, the pixels that are imagery.
-        frame: size of the image and of its pixels.
-    """
-
-    image: Image
-    valid: Mask
-    frame: Frame
 
 
 def localize_query(
@@ -66,13 +48,13 @@ def localize_query(
         options: what the run's settings say.
         lap: called with a stage's name at its end, for the clock.
     """
-    patches = retrieve(conn, key, query.image, query.valid, query.frame, targets, embedder, options)
+    patches = retrieve(conn, key, query, targets, embedder, options)
     lap("retrieve")
     candidates = cliques(conn, key, targets, options) if patches else []
     lap("cliques")
-    fits = verify_cliques(query.image, query.valid, query.frame, candidates, references, options)
+    fits = verify_cliques(query, candidates, references, options)
     lap("verify")
-    refined = refine_fits(query.image, query.valid, query.frame, fits, references, trials=max(len(candidates), 1))
+    refined = refine_fits(query, fits, references, trials=max(len(candidates), 1))
     places = places_of(refined)
     decision = decide(places, len(candidates))
     store(conn, key, places, decision)

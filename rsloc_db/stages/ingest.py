@@ -152,6 +152,8 @@ class _Ingest:
                 load.run(pool, level, rows, ahead, self.progress)
             gallery = require_tiles(self.conn, load)
             sets = self._sets(gallery, list(levels))
+            if any(each.index_kind is None for each in sets):
+                galleries.analyze(self.conn)
             embedded = embed_gallery(
                 self.conn, pool, self.url, gallery, sets, self.model, self.model_name,
                 ahead=ahead, progress=self.progress,
@@ -228,7 +230,6 @@ class _Ingest:
         return embeddings.ensure_sets(self.conn, gallery.id, model_id, levels, self.options.windows)
 
     def _index(self, sets: list[EmbeddingSet]) -> dict[str, str]:
-        galleries.analyze(self.conn)
         with closing(connect(self.url, autocommit=True)) as watcher:
             return {
                 f"{each.level}/{each.window_tiles}": embeddings.complete_set(self.conn, watcher, each, self.progress)

@@ -22,9 +22,10 @@ from rsloc_db.errors import GalleryError, QueryError, RslocError, ServerError
 from rsloc_db.frames import Frame
 from rsloc_db.models import Embedder
 from rsloc_db.queries import QueryFile, content_hash, load_image
-from rsloc_db.stages import Query, localize_query
+from rsloc_db.stages import localize_query
 from rsloc_db.stages.decide import store_failure
 from rsloc_db.stages.options import Options
+from rsloc_db.stages.query import Query
 from rsloc_db.stages.tiles import load_mosaic
 from rsloc_db.stages.verify import Reference
 from rsloc_db.types import Progress, Scale

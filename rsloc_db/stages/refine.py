@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, stats
 
-from rsloc_db.correlation import GradientMaps, Mask, gradient_maps
+from rsloc_db.correlation import GradientMaps, gradient_maps
 from rsloc_db.db.runs import CliqueRow
 from rsloc_db.frames import Frame
 from rsloc_db.grids import ground_resolution_m
+from rsloc_db.stages.query import Query
 from rsloc_db.stages.verify import Box, Fit, Reference, footprint_box, resample, to_grid
-from rsloc_db.types import Floats, Image
+from rsloc_db.types import Floats
 
 MAX_DEFORMATION = 0.04
 """Two blocks agree when their shifts differ by at most this share of their distance (plus ``TOLERANCE_PX``)."""
@@ -83,7 +84,7 @@ def block_matches(
     x, y = _block_corners(template.cover.shape, block)
     near = [np.zeros_like(x), np.zeros_like(y)]
     if expected:
-        shift = expected((x + block / 2) * cell_px, (y + block / 2) * cell_px)
+        shift = expected(*(np.asarray((v + block / 2) * cell_px, float) for v in (x, y)))
         near = [np.rint(v / cell_px).astype(int) for v in shift]
     margin = (search.cover.shape[0] - template.cover.shape[0]) // 2
     t = _blocks(template, x, y, block)
@@ -92,8 +93,8 @@ def block_matches(
     possible = (t[1].mean(axis=(1, 2)) > MIN_BLOCK) & (s[1].mean(axis=(1, 2)) > MIN_BLOCK)
     good = possible & (score > 0)
     columns = x + block / 2, y + block / 2, c - radius + near[0], r - radius + near[1]
-    found = (np.asarray(v[good] * cell_px, float) for v in columns)
-    return Matches(*found, score=score[good].astype(float), tried=int(possible.sum()))
+    x_px, y_px, dx, dy = [np.asarray(v[good] * cell_px, float) for v in columns]
+    return Matches(x_px, y_px, dx, dy, score[good].astype(float), int(possible.sum()))
 
 
 def _block_corners(shape: tuple[int, ...], block: int) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
@@ -265,35 +266,28 @@ class Refined:
 
 
 def refine_fits(
-    image: Image,
-    valid: Mask,
-    frame: Frame,
+    query: Query,
     fits: Sequence[tuple[CliqueRow, Fit]],
     references: Mapping[tuple[int, int], Reference],
     *,
     trials: int,
 ) -> list[tuple[CliqueRow, Fit, Refined]]:
     """Refine verified places; those where too few blocks match are left out. See ``refine``."""
-    found = [
-        (
-            clique,
-            fit,
-            refine(image, valid, frame, fit.center, references[clique.gallery_id, clique.level], trials=trials),
-        )
-        for clique, fit in fits
-    ]
-    return [(clique, fit, refined) for clique, fit, refined in found if refined is not None]
+    found = []
+    for clique, fit in fits:
+        refined = refine(query, fit.center, references[clique.gallery_id, clique.level], trials=trials)
+        if refined is not None:
+            found.append((clique, fit, refined))
+    return found
 
 
-def refine(
-    image: Image, valid: Mask, frame: Frame, center: tuple[float, float], reference: Reference, *, trials: int
-) -> Refined | None:
+def refine(query: Query, center: tuple[float, float], reference: Reference, *, trials: int) -> Refined | None:
     """Match a query block by block around a verified place and fit a transform: first coarsely, then finely.
 
+    Where the coarse matches agree no more than chance would have it, they are the answer: finer ones help nobody.
+
     Args:
-        image: (H, W, 3) uint8 RGB.
-        valid: (H, W) bool.
-        frame: the query's plane.
+        query: its pixels.
         center: lon, lat of its centre, right to about 30 grid pixels.
         reference: the gallery level.
         trials: number of places that were looked at, for the evidence.
@@ -301,28 +295,24 @@ def refine(
     Returns:
         The refined place, or None where fewer than three blocks could be matched.
     """
-    box = footprint_box(frame, center, reference, 1)
+    box = footprint_box(query.frame, center, reference, 1)
     area = (box.right - box.left) * (box.bottom - box.top)
     step = max(1, 2 ** int(np.ceil(np.log2(max(np.sqrt(area) / MAX_SIDE_PX, 1)))))
     block = 16 if area / step**2 >= 64 * 64**2 else 8
-    coarse = _pass(image, valid, frame, center, reference, step=step, cell=4, block=block, radius=8)
-    if len(coarse) < 3:
+    matches = _pass(query, center, reference, step=step, cell=4, block=block, radius=8)
+    if len(matches) < 3:
         return None
-    rough = fit_affine(coarse, agreeing(coarse), 4 * step)
-    fine = _pass(
-        image, valid, frame, center, reference, step=step, cell=2, block=2 * block, radius=5, expected=rough.shift
-    )
-    if len(fine) < 3:
-        return None
-    affine = fit_affine(fine, agreeing(fine), TOLERANCE_PX * step)
-    sure = evidence(fine.tried, int(affine.inlier.sum()), CHANCE, trials)
-    return Refined(center, reference, frame, fine, affine, sure)
+    affine = fit_affine(matches, agreeing(matches), 2 * TOLERANCE_PX * step)
+    if affine.inlier.sum() > CHANCE * matches.tried:
+        fine = _pass(query, center, reference, step=step, cell=2, block=2 * block, radius=5, expected=affine.shift)
+        if len(fine) >= 3:
+            matches, affine = fine, fit_affine(fine, agreeing(fine), TOLERANCE_PX * step)
+    sure = evidence(matches.tried, int(affine.inlier.sum()), CHANCE, trials)
+    return Refined(center, reference, query.frame, matches, affine, sure)
 
 
 def _pass(
-    image: Image,
-    valid: Mask,
-    frame: Frame,
+    query: Query,
     center: tuple[float, float],
     reference: Reference,
     *,
@@ -334,12 +324,12 @@ def _pass(
 ) -> Matches:
     """Match blocks around a supposed centre; x, y of the result are grid pixels relative to it."""
     px = step * cell
-    box = footprint_box(frame, center, reference, px)
+    box = footprint_box(query.frame, center, reference, px)
     x0, y0 = (float(v) for v in to_grid(reference, np.array(center[0]), np.array(center[1]), center))
     left, top = box.left - x0, box.top - y0
     around = (lambda x, y: expected(x + left, y + top)) if expected else None
     margin = radius + (int(_largest_shift(box, expected, x0, y0) / px) + 1 if expected else 0)
-    template = gradient_maps(*resample(image, valid, frame, center, reference, box, step), cell)
+    template = gradient_maps(*resample(query, center, reference, box, step), cell)
     search = gradient_maps(*reference.pixels(box.grown(margin * px), step), cell)
     m = block_matches(template, search, px, block, radius, around)
     return replace(m, x=m.x + left, y=m.y + top)

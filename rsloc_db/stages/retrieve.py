@@ -21,6 +21,7 @@ from rsloc_db.grids import TILE_PX, nominal_resolution_m
 from rsloc_db.imagery import window
 from rsloc_db.models import Embedder
 from rsloc_db.stages.options import Options
+from rsloc_db.stages.query import Query
 from rsloc_db.types import Image, Scale
 
 BAND_RATIO = 1.13
@@ -34,9 +35,7 @@ MIN_VALID = 0.7
 def retrieve(
     conn: Connection,
     key: Key,
-    image: Image,
-    valid: Mask,
-    frame: Frame,
+    query: Query,
     targets: Sequence[Target],
     embedder: Embedder,
     options: Options,
@@ -45,10 +44,8 @@ def retrieve(
 
     Args:
         conn: a connection in a transaction.
-        key: the query.
-        image: (H, W, 3) uint8 RGB.
-        valid: (H, W) bool.
-        frame: the query's plane.
+        key: the query and its run.
+        query: its pixels.
         targets: embedding sets to search.
         embedder: the model of those sets.
         options: tiles a patch, most patches, and the polygon that the search is limited to.
@@ -57,16 +54,18 @@ def retrieve(
         The number of patches.
     """
     patches = [
-        p for level in sorted({t.level for t in targets}) for p in _cut_level(frame, targets, level, options.patches)
+        p
+        for level in sorted({t.level for t in targets})
+        for p in _cut_level(query.frame, targets, level, options.patches)
     ]
-    patches = useful(image, valid, patches)
+    patches = useful(query.image, query.valid, patches)
     if not patches:
         return 0
-    copy_patches(conn, key, patches, embed_patches(image, valid, patches, embedder))
+    copy_patches(conn, key, patches, embed_patches(query.image, query.valid, patches, embedder))
     cut = {(p.level, p.window_tiles) for p in patches}
     for target in targets:
         if (target.level, target.window_tiles) in cut:
-            search(conn, key, target, frame.scale.pixels, limit=options.hits, within=options.within)
+            search(conn, key, target, query.frame.scale.pixels, limit=options.hits, within=options.within)
     return len(patches)
 
 

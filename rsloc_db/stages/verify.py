@@ -19,6 +19,7 @@ from rsloc_db.db.runs import CliqueRow
 from rsloc_db.frames import Frame
 from rsloc_db.grids import TILE_PX, TileGrid
 from rsloc_db.stages.options import Options
+from rsloc_db.stages.query import Query
 from rsloc_db.types import Floats, Image
 
 LoadMosaic = Callable[[tuple[int, int], tuple[int, int]], tuple[Image, Mask]]
@@ -26,6 +27,12 @@ LoadMosaic = Callable[[tuple[int, int], tuple[int, int]], tuple[Image, Mask]]
 
 MAX_CELLS = 1200
 """A query is looked at with at most about this many cells a side; larger ones with coarser cells."""
+
+
+ENOUGH_OTHERS = 8
+"""So many other places are correlated before the best one may be said to stand out."""
+RIVAL_CORRELATION = 0.5
+"""A place with less than this share of the best correlation is no rival of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +87,15 @@ class Fit:
 
 
 def verify_cliques(
-    image: Image,
-    valid: Mask,
-    frame: Frame,
+    query: Query,
     candidates: Sequence[CliqueRow],
     references: Mapping[tuple[int, int], Reference],
     options: Options,
 ) -> list[tuple[CliqueRow, Fit]]:
-    """Verify cliques, and return those that are to be refined with their fits, best correlation first.
+    """Verify cliques, and return those that are worth refining with their fits, best correlation first.
 
-    A clique whose centre an earlier one has led to already is passed over: it would lead there again.
+    A clique whose centre an earlier one has led to already is passed over: it would lead there again. Once a place
+    stands out from all others, only the next few cliques are looked at, in case it has a double.
     """
     found: list[tuple[CliqueRow, Fit]] = []
     for clique in candidates:
@@ -97,10 +103,18 @@ def verify_cliques(
         center = (clique.lon_deg, clique.lat_deg)
         if any(_is_near(reference, center, f.center) for c, f in found if c.level == clique.level):
             continue
-        fit = verify(image, valid, frame, center, reference)
+        fit = verify(query, center, reference)
         if fit is not None:
             found.append((clique, fit))
-    return sorted(found, key=lambda pair: -pair[1].correlation)[: options.refined]
+        if len(found) > ENOUGH_OTHERS and _stands_out([f for _, f in found]):
+            break
+    ranked = sorted(found, key=lambda pair: -pair[1].correlation)[: options.refined]
+    return [pair for pair in ranked if pair[1].correlation >= RIVAL_CORRELATION * ranked[0][1].correlation]
+
+
+def _stands_out(fits: Sequence[Fit]) -> bool:
+    second, first = sorted(f.correlation for f in fits)[-2:]
+    return second < RIVAL_CORRELATION * first
 
 
 def _is_near(reference: Reference, a: tuple[float, float], b: tuple[float, float]) -> bool:
@@ -110,9 +124,7 @@ def _is_near(reference: Reference, a: tuple[float, float], b: tuple[float, float
 
 
 def verify(
-    image: Image,
-    valid: Mask,
-    frame: Frame,
+    query: Query,
     center: tuple[float, float],
     reference: Reference,
     *,
@@ -122,9 +134,7 @@ def verify(
     """Correlate a query with the gallery around a supposed centre.
 
     Args:
-        image: (H, W, 3) uint8 RGB of the query.
-        valid: (H, W) bool, its valid pixels.
-        frame: the plane of the query.
+        query: its pixels.
         center: lon, lat in degrees where its centre is supposed.
         reference: the gallery level to look at.
         margin_px: how far the centre may be off, in grid pixels.
@@ -133,13 +143,13 @@ def verify(
     Returns:
         The best fit within the margin, or None where the gallery has no pixels or the query no structure.
     """
-    step, cell = _resolution(frame, center, reference, cell_px)
-    box = footprint_box(frame, center, reference, step * cell)
+    step, cell = _resolution(query.frame, center, reference, cell_px)
+    box = footprint_box(query.frame, center, reference, step * cell)
     margin = -(-margin_px // (step * cell)) * step * cell
     pixels, mask = reference.pixels(box.grown(margin), step)
     if not mask.any():
         return None
-    template = gradient_maps(*resample(image, valid, frame, center, reference, box, step), cell)
+    template = gradient_maps(*resample(query, center, reference, box, step), cell)
     scores = correlate(template, gradient_maps(pixels, mask, cell))
     row, column, score = peak(scores)
     if score <= 0:
@@ -181,19 +191,14 @@ def shift_center(center: tuple[float, float], reference: Reference, dx_px: float
 
 
 def resample(
-    image: Image,
-    valid: Mask,
-    frame: Frame,
-    center: tuple[float, float],
-    reference: Reference,
-    box: Box,
-    step: int,
+    query: Query, center: tuple[float, float], reference: Reference, box: Box, step: int
 ) -> tuple[Image, Mask]:
     """Resample a query into a box of grid pixels, as it lies when its centre is at ``center``.
 
     Returns:
         (H, W, 3) uint8 and (H, W) bool with H, W = the box's size / step.
     """
+    image, valid, frame = query.image, query.valid, query.frame
     width, height = (box.right - box.left) // step, (box.bottom - box.top) // step
     # the map from grid to query is smooth: it is computed at 33 x 33 nodes and interpolated
     nodes = np.linspace(0, 1, 33)
