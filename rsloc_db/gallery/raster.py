@@ -21,15 +21,12 @@ from rasterio.windows import Window
 
 from rsloc_db.errors import GalleryError, ImageError
 from rsloc_db.gallery.reader import MAX_LEVEL, tile_name
-from rsloc_db.grids import TILE_PX, GoogleEarthGrid, rows_on_earth
+from rsloc_db.grids import MERCATOR_HALF_M, TILE_PX, GoogleEarthGrid, rows_on_earth
 from rsloc_db.imagery import Mask, quiet_open, stretch_limits, to_rgb8
 from rsloc_db.types import Cell, Failure, Floats, Image, Tile
 
 JPEG_QUALITY = 95
 WGS84 = CRS.from_epsg(4326)
-# EPSG:3857 for rasters that run past the antimeridian: +over keeps x as it is instead of wrapping it
-_MERCATOR_OVER = "+proj=merc +a=6378137 +b=6378137 +units=m +nadgrids=@null +over +no_defs"
-_MERCATOR_EDGE_M = 20037508.35
 _EDGE_SAMPLES = 129
 _BULGE = 0.002
 _OVERVIEW_PX = 1024
@@ -63,11 +60,13 @@ class RasterReader:
         size = 2**self._level
         # keyed by the column on the grid; the value may lie past the antimeridian, where the raster is whole
         self._columns = dict(sorted((column % size, column) for column in columns))
-        self._first_column = columns[0]
+        self._world = _world(source)
         self._bands = _colour_bands(source)
         self._palette = _palette(source)
         self._limits = self._stretch()
-        self._vrt = self._warped(len(columns))
+        # a raster that runs past the edge of its own CRS is laid out once a turn of the Earth
+        turns = sorted({self._turn(column) for column in columns})
+        self._parts = {turn: self._warped(turn, [c for c in columns if self._turn(c) == turn]) for turn in turns}
 
     def levels(self) -> dict[int, int]:
         """Return the level and the number of cells that the raster can touch; empty ones are counted, not yielded."""
@@ -110,16 +109,18 @@ class RasterReader:
 
     def close(self) -> None:
         """Close the file."""
-        self._vrt.close()
+        for vrt, _ in self._parts.values():
+            vrt.close()
         self._source.close()
 
     def _encoded(self, cell: Cell) -> bytes | None:
-        column, row = self._columns[cell.column] - self._first_column, cell.row - self._rows[0]
-        box = Window(column * TILE_PX, row * TILE_PX, TILE_PX, TILE_PX)
-        valid = self._vrt.dataset_mask(window=box) > 0
+        column = self._columns[cell.column]
+        vrt, first = self._parts[self._turn(column)]
+        box = Window((column - first) * TILE_PX, (cell.row - self._rows[0]) * TILE_PX, TILE_PX, TILE_PX)
+        valid = vrt.dataset_mask(window=box) > 0
         if not valid.any():
             return None
-        bands = self._vrt.read(self._bands, window=box)
+        bands = vrt.read(self._bands, window=box)
         if self._palette is not None:
             bands = np.moveaxis(self._palette[bands[0]], -1, 0)
         image, valid = to_rgb8(bands, valid=valid, limits=self._limits)
@@ -135,23 +136,28 @@ class RasterReader:
         valid = self._source.dataset_mask(out_shape=(height, width)) > 0
         return stretch_limits(bands, valid & np.isfinite(bands).all(0))
 
-    def _warped(self, columns: int) -> WarpedVRT:
+    def _turn(self, column: int) -> int:
+        return 0 if self._world is None else column // 2**self._level
+
+    def _warped(self, turn: int, columns: list[int]) -> tuple[WarpedVRT, int]:
+        """Return some columns of the raster on the grid, and the first of them."""
         degrees = 360 / 2**self._level
-        west, north = self._first_column * degrees - 180, 180 - self._rows[0] * degrees
+        west, north = columns[0] * degrees - 180 - 360 * turn, 180 - self._rows[0] * degrees
         flags = self._source.mask_flag_enums
         alpha = any(MaskFlags.alpha in band for band in flags)
         nodata = any(MaskFlags.nodata in band for band in flags)
-        return WarpedVRT(
+        vrt = WarpedVRT(
             self._source,
-            src_crs=_source_crs(self._source),
+            src_transform=_moved(self._source.transform, -turn * (self._world or 0.0)),
             crs=WGS84,
             transform=Affine(degrees / TILE_PX, 0, west, 0, -degrees / TILE_PX, north),
-            width=columns * TILE_PX,
+            width=len(columns) * TILE_PX,
             height=len(self._rows) * TILE_PX,
             # colours of a palette are names, not amounts
             resampling=Resampling.bilinear if self._palette is None else Resampling.nearest,
             add_alpha=not alpha and not nodata,
         )
+        return vrt, columns[0]
 
 
 def open_raster(path: Path, level: int | None) -> RasterReader:
@@ -196,17 +202,28 @@ def _check(source: DatasetReader) -> None:
         raise GalleryError(f"{expected} without a geotransform")
 
 
-def _source_crs(source: DatasetReader) -> CRS:
-    edges = (abs(source.bounds.left), abs(source.bounds.right))
-    past_edge = source.crs.to_epsg() == 3857 and max(edges) > _MERCATOR_EDGE_M
-    return CRS.from_string(_MERCATOR_OVER) if past_edge else source.crs
+def _world(source: DatasetReader) -> float | None:
+    """Return the circumference of the Earth in the units of a CRS whose x is the longitude, else None."""
+    if source.crs.is_geographic:
+        return 360.0
+    return 2 * MERCATOR_HALF_M if source.crs.to_epsg() == 3857 else None
+
+
+def _moved(affine: Affine, x: float) -> Affine:
+    return Affine(affine.a, affine.b, affine.c + x, affine.d, affine.e, affine.f)
+
+
+def _apply(affine: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
 
 
 def _lonlat(source: DatasetReader, x_px: Floats, y_px: Floats) -> tuple[Floats, Floats]:
-    """Return lon, lat of pixels of the raster (inf where there is none); of a geographic CRS lon may exceed 180."""
-    x, y = source.transform * (x_px, y_px)
-    lon, lat = transform(_source_crs(source), WGS84, x, y)
-    return np.asarray(lon, float), np.asarray(lat, float)
+    """Return lon, lat of pixels of the raster, inf where there is none; lon passes 180 where x does (``_world``)."""
+    x, y = _apply(source.transform, x_px, y_px)
+    lon, lat = (np.asarray(axis, float) for axis in transform(source.crs, WGS84, x, y))
+    if world := _world(source):
+        lon += 360 * np.round((x / world * 360 - lon) / 360)
+    return lon, lat
 
 
 def _extent(source: DatasetReader, level: int) -> tuple[range, range]:
@@ -218,7 +235,7 @@ def _extent(source: DatasetReader, level: int) -> tuple[range, range]:
     if not known.any():
         raise GalleryError("no pixel of the raster is on Earth")
     lon, lat = lon[known], lat[known]
-    if not source.crs.is_geographic:
+    if _world(source) is None:
         # all longitudes within half a turn of the raster's middle, so that the antimeridian does not split them
         middle = lon[len(lon) // 2]
         lon = lon - 360 * np.round((lon - middle) / 360)
@@ -226,7 +243,7 @@ def _extent(source: DatasetReader, level: int) -> tuple[range, range]:
     x_px, y_px = GoogleEarthGrid().to_pixels(lon, np.clip(lat, -90, 90), level)
     size = 2**level
     # between two samples the rim of a projected raster may bulge
-    bulge = 0.0 if source.crs.is_geographic else _BULGE
+    bulge = _BULGE if _world(source) is None else 0.0
     columns, rows = _span(x_px, bulge), _span(y_px, bulge)
     if len(columns) > size:
         columns = _span(x_px, 0.0)[:size]
@@ -243,11 +260,11 @@ def _span(pixels: Floats, bulge: float) -> range:
 
 def _with_poles(source: DatasetReader, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
     """Add the poles that lie within a projected raster: no sample meets them, and all longitudes meet there."""
-    if source.crs.is_geographic:
+    if _world(source) is not None:
         return lon, lat
     for pole in (-90.0, 90.0):
-        x, y = transform(WGS84, _source_crs(source), [0.0], [pole])
-        column, row = ~source.transform * (x[0], y[0])
+        x, y = transform(WGS84, source.crs, [0.0], [pole])
+        (column,), (row,) = _apply(~source.transform, np.array(x), np.array(y))
         if 0 <= column <= source.width and 0 <= row <= source.height:
             lon, lat = np.append(lon, [-180.0, 180.0]), np.append(lat, [pole, pole])
     return lon, lat
