@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,13 @@ MAGIC = b"PGDMP"
 
 def psql(arguments: list[str]) -> int:
     """Run psql on the database, on this process's terminal, and return its exit code."""
-    return subprocess.run([_tool("psql"), *arguments], env=_environment(choice.database_url()), check=False).returncode
+    environment = _environment(choice.database_url())
+    # Ctrl-C is for psql, which ends the statement and goes on.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return subprocess.run([_tool("psql"), *arguments], env=environment, check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def backup(file: Path, *, replace: bool = False) -> None:

@@ -86,7 +86,6 @@ def pgvector_version(conn: Connection) -> tuple[int, ...]:
 
 
 def _start(this: Cluster, progress: Progress) -> int:
-    this.account.require_passable(this.home)
     if this.major is None:
         programs = find(local_folders()) or examine(packages.install(this.home, progress))
         progress.note(f"making a PostgreSQL {programs.major} cluster in {this.home} ...")
@@ -127,5 +126,6 @@ def as_server_error() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        home = settings().home
-        raise ServerError(f"the embedded server in {home}: {error.strerror}: {error.filename}") from error
+        advice = "; set RSLOC_HOME to a folder of your own" if isinstance(error, PermissionError) else ""
+        what = f"{error.strerror}: {error.filename}{advice}"
+        raise ServerError(f"the embedded server in {settings().home}: {what}") from error

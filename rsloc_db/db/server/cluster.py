@@ -83,6 +83,8 @@ class Cluster:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from installing, starting or stopping meanwhile; the kernel frees a dead one's lock."""
+        there = next(path for path in (self.home, *self.home.parents) if path.exists())
+        self.account.require_passable(there)
         _make_passable(self.home)
         with (self.home / "lock").open("a") as file:
             flock(file, LOCK_EX)
@@ -106,7 +108,6 @@ class Cluster:
     def create(self, programs: Programs) -> None:
         """Make the cluster and its database beside their place and rename them when whole."""
         account = self.account
-        account.require_passable(self.home)
         new = self.home / "data.new"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
@@ -120,13 +121,13 @@ class Cluster:
         with (new / "postgresql.conf").open("a") as file:
             file.write(INCLUDES)
         self._single_user(programs, new, f"create database {NAME}")
+        self.password_file.unlink(missing_ok=True)  # of a cluster that was here before
         new.rename(self.data)
 
     def start(self, programs: Programs) -> int:
         """Start the server, which must not run, and return its port. The caller holds the lock."""
-        self.account.require_passable(self.data.parent)
-        self._require_password(programs)
         self._forget_foreign_pid()
+        self._require_password(programs)
         port, deadline = _free_port(self.memory.get("port")), time.monotonic() + ORPHANS_TIMEOUT_S
         while (said := self._try_start(programs, port)) is not None:
             if "pre-existing shared memory block" in said and time.monotonic() < deadline:
