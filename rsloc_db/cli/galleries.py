@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from rsloc_db.cli import common
 from rsloc_db.db import galleries
@@ -89,7 +88,8 @@ def list_galleries(context: typer.Context, as_json: Json = False) -> None:
     elif not found:
         common.stdout.print("no gallery yet: run `rsloc-db ingest PATH`")
     else:
-        common.stdout.print(_table(found))
+        for each in found:
+            _print_brief(_described(each))
 
 
 @app.command()
@@ -139,7 +139,7 @@ def _described(g: GalleryOverview) -> dict[str, str]:
         "dates": f"{g.first_date:%Y-%m-%d} to {g.last_date:%Y-%m-%d}" if g.first_date and g.last_date else "none",
         "extent": f"{west:.4f} {south:.4f} {east:.4f} {north:.4f}" if g.extent else "none",
         "images": g.images,
-        "windows": ", ".join(_window(each) for each in g.embeddings),
+        "windows": _windows(g.embeddings),
         "size": f"{g.size_bytes / 1e6:,.1f} MB",
         "failures": f"{g.failures:,}",
         "source": f"{g.source} ({g.source_kind})",
@@ -147,17 +147,17 @@ def _described(g: GalleryOverview) -> dict[str, str]:
     }
 
 
-def _window(embeddings: dict[str, object]) -> str:
-    kind = embeddings["index_kind"] or "incomplete"
-    return f"{embeddings['model']} {embeddings['level']}/{embeddings['window_tiles']} {kind}"
+def _print_brief(g: dict[str, str]) -> None:
+    common.stdout.print(f"[bold]{g['name']}[/]  {g['status']}  {g['size']}  images {g['images']}")
+    common.stdout.print(f"  {g['grid']} level {g['levels']}: {g['tiles']} tiles in {g['cells']} cells, {g['dates']}")
+    common.stdout.print(f"  extent {g['extent']}")
+    common.stdout.print(f"  windows by {g['windows'] or 'none'}; {g['failures']} broken tiles skipped")
 
 
-def _table(found: list[GalleryOverview]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    rows = [_described(each) for each in found]
-    shown = [key for key in rows[0] if key not in ("source", "attribution", "extent", "dates")]
-    for key in shown:
-        table.add_column(key, overflow="fold")
-    for row in rows:
-        table.add_row(*(row[key] for key in shown))
-    return table
+def _windows(embeddings: list[dict[str, object]]) -> str:
+    """Say per model and index kind which windows there are, as level/width."""
+    found: dict[str, list[str]] = {}
+    for each in embeddings:
+        key = f"{each['model']} ({each['index_kind'] or 'incomplete'})"
+        found.setdefault(key, []).append(f"{each['level']}/{each['window_tiles']}")
+    return "; ".join(f"{key}: {', '.join(windows)}" for key, windows in found.items())

@@ -49,7 +49,10 @@ class TileRow:
 
 @dataclass(frozen=True, slots=True)
 class GalleryOverview:
-    """What a person wants to know of a gallery; extent is west, south, east, north in degrees (EPSG:4326)."""
+    """What a person wants to know of a gallery.
+
+    Extent is west, south, east, north in degrees (EPSG:4326); size is of images, vectors and their indexes.
+    """
 
     name: str
     status: str

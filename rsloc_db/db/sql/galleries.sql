@@ -47,7 +47,7 @@ UPDATE gallery SET name = %(name)s WHERE id = %(gallery_id)s;
 DELETE FROM gallery WHERE id = %(gallery_id)s;
 
 -- name: gallery_overview
--- What is known of every gallery. The size is of images, vectors and their indexes, and a share of table tile.
+-- What is known of every gallery. The size is of images, vectors and their indexes.
 WITH tiles AS (
     SELECT
         t.gallery_id,
@@ -92,8 +92,7 @@ SELECT
     CASE WHEN t.tiles > 0 THEN ARRAY[ST_XMin(t.box), ST_YMin(t.box), ST_XMax(t.box), ST_YMax(t.box)] END AS extent,
     coalesce(s.embeddings, '[]') AS embeddings,
     (SELECT count(*) FROM ingest_failure AS f WHERE f.gallery_id = g.id) AS failures,
-    coalesce(t.image_bytes, 0) + coalesce(s.vector_bytes, 0)
-    + coalesce(pg_total_relation_size('tile') * t.tiles / nullif(sum(t.tiles) OVER (), 0), 0)::bigint AS size_bytes
+    coalesce(t.image_bytes, 0) + coalesce(s.vector_bytes, 0) AS size_bytes
 FROM gallery AS g
 LEFT JOIN tiles AS t ON t.gallery_id = g.id
 LEFT JOIN sets AS s ON s.gallery_id = g.id
