@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
+from rasterio import Affine
 from rasters import texture, write
 
 from rsloc_db.errors import GalleryError

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
+from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import RasterioError
