@@ -12,7 +12,7 @@ from sources import COLUMN, DATE, LEVEL, ROW, jpeg, picture, rows, square, write
 import rsloc_db
 from rsloc_db import imagery
 from rsloc_db.db import embeddings, galleries
-from rsloc_db.db.connection import Connection
+from rsloc_db.db.connection import Connection, connect
 from rsloc_db.errors import GalleryError, ServerError, WorkerError
 from rsloc_db.gallery import open_gallery
 from rsloc_db.grids import cell_bounds, cell_center, grid
@@ -320,6 +320,46 @@ def test_index_is_rebuilt_when_a_gallery_grows(
     after = value(conn, oids)
     assert len(before) == len(after) == 2
     assert not set(before) & set(after)
+
+
+def test_an_interrupted_index_build_is_cancelled(
+    conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conn.autocommit = True
+    monkeypatch.setattr(embeddings, "HNSW_MIN_ROWS", 0)
+    monkeypatch.setattr(embeddings, "_POLL_S", 0.05)
+    of = random_set(conn, 8000)
+
+    class Interrupt(Silent):
+        def advance(self, steps: int = 1) -> None:
+            raise KeyboardInterrupt
+
+    with connect(database_url, autocommit=True) as watcher:
+        with pytest.raises(KeyboardInterrupt):
+            embeddings.complete_set(conn, watcher, of, Interrupt())
+        assert value(conn, "SELECT count(*) FROM pg_stat_progress_create_index") == 0
+    assert value(conn, "SELECT to_regclass(%s)", f"embedding_{of.id}_vector_idx") is None
+    assert value(conn, "SELECT index_kind FROM embedding_set") is None
+
+
+def random_set(conn: Connection, count: int) -> embeddings.EmbeddingSet:
+    """An embedding set of random vectors of tiles in one row."""
+    gallery = galleries.create_gallery(
+        conn, "noise", grid="google_earth", source_kind="ge_tiles", source="", images="reference", attribution=""
+    )
+    conn.execute(
+        "INSERT INTO tile (gallery_id, level, tile_column, tile_row, footprint, center)"
+        " SELECT %s, 15, x, 12000, ST_MakeEnvelope(0, 0, 1, 1, 4326), ST_Point(0.5, 0.5, 4326)"
+        " FROM generate_series(1, %s) AS x",
+        (gallery.id, count),
+    )
+    model_id = embeddings.register_model(conn, "noise", "0", 128)
+    (of,) = embeddings.ensure_sets(conn, gallery.id, model_id, [15], [1])
+    ids = np.array([row[0] for row in conn.execute("SELECT id FROM tile")])
+    noise = np.random.default_rng(0).normal(size=(count, 128)).astype(np.float16)
+    with conn.transaction():
+        embeddings.add_vectors(conn, embeddings.Vectors(of.id, ids, noise))
+    return of
 
 
 def test_disk_is_estimated(conn: Connection, tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from threading import Thread
 from typing import LiteralString
 
 import numpy as np
@@ -163,31 +163,19 @@ def complete_set(conn: Connection, watcher: Connection, of: EmbeddingSet, progre
 
 def _build(conn: Connection, watcher: Connection, of: EmbeddingSet, count: int, progress: Progress) -> None:
     """Build a set's index in a thread while this one follows it; an interrupt cancels the build."""
-    errors: list[BaseException] = []
-
-    def build() -> None:
+    with ThreadPoolExecutor(1) as thread:
+        built = thread.submit(_create_index, conn, of, count)
         try:
-            _create_index(conn, of, count)
-        except BaseException as error:  # handed to the waiting thread
-            errors.append(error)
-
-    thread = Thread(target=build, daemon=True)
-    thread.start()
-    try:
-        _follow(watcher, conn.info.backend_pid, thread, progress)
-    except BaseException:
-        conn.cancel_safe()
-        raise
-    finally:
-        thread.join()
-    if errors:
-        raise errors[0]
+            _follow(watcher, conn.info.backend_pid, built, progress)
+        except BaseException:
+            conn.cancel_safe()
+            raise
+        built.result()
 
 
-def _follow(watcher: Connection, pid: int, thread: Thread, progress: Progress) -> None:
+def _follow(watcher: Connection, pid: int, built: Future[None], progress: Progress) -> None:
     seen = 0
-    while thread.is_alive():
-        thread.join(_POLL_S)
+    while wait([built], _POLL_S).not_done:
         row = watcher.execute(statement("embedding_index_progress"), {"pid": pid}).fetchone()
         if row and row[0] > seen:
             progress.advance(row[0] - seen)
