@@ -9,6 +9,7 @@ import shapely
 from pyproj import Geod, Transformer
 from shapely import MultiPolygon, Polygon
 from shapely.affinity import translate
+from shapely.geometry.polygon import orient
 
 from rsloc_db.types import Floats, Pixels
 
@@ -25,10 +26,12 @@ def footprint(lon_deg: Floats, lat_deg: Floats) -> MultiPolygon | None:
         lat_deg: (N,) latitudes, clipped to the poles.
 
     Returns:
-        A valid multipolygon within [-180, 180] x [-90, 90], or None where the points cross themselves: a bow-tie
-        is no footprint.
+        A valid multipolygon within [-180, 180] x [-90, 90], its rings counterclockwise (3.1.6), or None where the
+        points cross themselves (a bow-tie is no footprint) or run around a pole (no polygon in lon, lat).
     """
     lon = np.unwrap(np.asarray(lon_deg, float), period=360.0)
+    if abs(lon[-1] - lon[0]) > 180.0:
+        return None
     lon -= 360.0 * np.floor((lon.mean() + 180.0) / 360.0)
     ring = Polygon(np.column_stack([lon, np.clip(lat_deg, -90, 90)]))
     if not ring.is_valid or ring.area == 0:
@@ -36,7 +39,7 @@ def footprint(lon_deg: Floats, lat_deg: Floats) -> MultiPolygon | None:
     world = shapely.box(-180, -90, 180, 90)
     parts = [translate(ring, turn).intersection(world) for turn in (0, -360, 360)]
     polygons = [p for part in parts for p in getattr(part, "geoms", [part]) if p.geom_type == "Polygon" and p.area > 0]
-    return MultiPolygon(polygons) if polygons else None
+    return MultiPolygon([orient(p) for p in polygons]) if polygons else None
 
 
 def error_ellipse(covariance_m: Floats) -> tuple[float, float, float]:
