@@ -186,7 +186,7 @@ def _light(image: _Map, height: _Map, rng: np.random.Generator) -> Image:
     haze = rng.uniform(0, 0.25)
     seen = 255 * (np.clip(lit, 0, 255) / 255) ** rng.uniform(0.8, 1.25) * (1 - haze) + 190 * haze
     sharp = cv2.GaussianBlur(seen, (0, 0), float(rng.uniform(0.4, 0.8)))
-    return np.clip(sharp, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(sharp, 0, 255), np.uint8)
 
 
 def _noise(size: int, rng: np.random.Generator, grain_px: float) -> _Map:

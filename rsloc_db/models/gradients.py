@@ -5,7 +5,7 @@ how much edge of which direction lies in which of its cells. A closed-form linea
 ``benchmarks/fit_gradients.py`` and kept in ``gradients_v1.npz``, then discounts what shifts, seasons and sensors
 change (see docs/model_card.md).
 
-NumPy and OpenCV only; about two milliseconds a window on one core.
+NumPy and OpenCV only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsloc_db.errors import ModelError
-from rsloc_db.types import Image
+from rsloc_db.types import Floats, Image
 
 WEIGHTS = "gradients_v1.npz"
 
@@ -38,69 +38,55 @@ class Layout:
     Attributes:
         input_px: side of the window in pixels.
         bins: orientations over half a turn (an edge and its negative are the same).
-        cells: cells a side at each scale; scale i halves the image i times.
-        sharpness: power of |cos| that shares a gradient among the bins.
+        cells: cells a side at each scale; every further scale halves the image.
+        doublings: a gradient is shared among the bins by |cos| to the power 2 ** doublings.
         floor: what a gradient is compared with, in medians of the window's own gradients.
-        colour: whether each cell's mean colour, relative to the window's, is added.
     """
 
     input_px: int = 96
-    bins: int = 8
-    cells: tuple[int, ...] = (6, 4)
-    sharpness: int = 4
-    floor: float = 1.0
-    colour: bool = True
+    bins: int = 16
+    cells: tuple[int, ...] = (4, 4)
+    doublings: int = 5
+    floor: float = 3.0
 
     @property
     def length(self) -> int:
         """Number of measurements of one window."""
-        return sum(self.bins * n * n for n in self.cells) + (3 * 16 if self.colour else 0)
+        return sum(self.bins * n * n for n in self.cells)
 
 
 def describe(window: Image, layout: Layout) -> _Map:
-    """Measure one window.
+    """Measure how much edge of each direction lies in each cell of a window. Colour is not used: seasons change it.
 
     Args:
         window: (input_px, input_px, 3) uint8 RGB.
         layout: how.
 
     Returns:
-        (layout.length,) float32; finite for any input, all zero for a flat one.
+        (layout.length,) float32: one unit vector for each scale, or zeros for a flat window.
     """
     grey = np.asarray(cv2.cvtColor(window, cv2.COLOR_RGB2GRAY), np.float32)
-    parts = []
+    scales = []
     for cells in layout.cells:
-        parts.append(_orientations(grey, cells, layout))
+        scales.append(_orientations(grey, cells, layout))
         grey = np.asarray(cv2.pyrDown(grey), np.float32)
-    if layout.colour:
-        parts.append(_colours(window))
-    return np.concatenate(parts)
+    return np.concatenate(scales)
 
 
 def _orientations(grey: _Map, cells: int, layout: Layout) -> _Map:
     """Pool the edges of each direction over a grid of overlapping cells; unit length, or zero for a flat image."""
     smooth = cv2.GaussianBlur(grey, (0, 0), 0.8)
-    dx, dy = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
-    length = np.asarray(cv2.magnitude(dx, dy), np.float32)
-    # relative to the window's own gradients: neither gain nor bit depth may matter
+    gradient = np.stack([cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)]).reshape(2, -1)
+    length = np.sqrt((gradient * gradient).sum(0))
+    # relative to the window's own gradients: neither contrast nor bit depth may matter
     strength = length / (length + np.float32(layout.floor) * np.median(length) + _TINY)
     angle = np.arange(layout.bins, dtype=np.float32) * np.float32(np.pi / layout.bins)
-    unit = np.stack([dx, dy]) / (length + _TINY)
-    share = np.stack([np.cos(angle), np.sin(angle)], 1) @ unit.reshape(2, -1)
-    share *= share
-    if layout.sharpness == 4:
+    share = np.stack([np.cos(angle), np.sin(angle)], 1) @ (gradient / (length + _TINY))
+    for _ in range(layout.doublings):
         share *= share
-    share *= strength.reshape(1, -1)
+    share *= strength
     pool = _pooling(grey.shape[0], cells)
-    pooled = pool @ share.reshape(layout.bins, *grey.shape) @ pool.T
-    return _unit(np.sqrt(pooled).ravel())
-
-
-def _colours(window: Image) -> _Map:
-    """Return each cell's mean colour less the window's, in units of the window's own spread, weakly."""
-    small = cv2.resize(window, (4, 4), interpolation=cv2.INTER_AREA).astype(np.float32).reshape(16, 3)
-    small -= small.mean(0)
-    return np.asarray(0.3 * _unit(small.ravel()), np.float32)
+    return _unit((pool @ share.reshape(layout.bins, *grey.shape) @ pool.T).ravel())
 
 
 @cache
@@ -113,6 +99,7 @@ def _pooling(size: int, cells: int) -> _Map:
 
 
 def _unit(vector: _Map) -> _Map:
+    """Scale a vector to unit length; zeros stay zeros."""
     return np.asarray(vector / np.maximum(np.linalg.norm(vector), _TINY), np.float32)
 
 
@@ -150,10 +137,10 @@ class Gradients:
             return np.zeros((0, self.dimensions), np.float32)
         measured = np.stack([describe(window, self.layout) for window in windows])
         rows = (measured - self.mean) @ self.projection
-        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+        return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _TINY), np.float32)
 
 
-def save(path: Path, layout: Layout, mean: _Map, projection: _Map, provenance: str) -> None:
+def save(path: Path, layout: Layout, mean: Floats, projection: Floats, provenance: str) -> None:
     """Write fitted weights: ``mean`` (length,), ``projection`` (length, dimensions) and their origin (JSON)."""
     np.savez_compressed(
         path,
