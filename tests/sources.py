@@ -1,4 +1,4 @@
-"""Gallery sources for tests: ge_tiles SQLite files of drawn land."""
+"""Gallery sources for tests: ge_tiles SQLite files of drawn tiles; and what tests of ingest share."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+import rsloc_db
+from rsloc_db.db.connection import Connection
+from rsloc_db.stages.ingest import IngestSummary
 from rsloc_db.types import Image
 
 LEVEL, COLUMN, ROW = 12, 2100, 1500
@@ -47,3 +50,13 @@ def write_ge_tiles(path: Path, tiles: Iterable[Row]) -> Path:
         db.executemany("INSERT INTO ge_tiles VALUES (?, ?, ?, ?, ?)", tiles)
     db.close()
     return path
+
+
+def ingest(source: Path, **options: object) -> IngestSummary:
+    return rsloc_db.ingest(source, **{"workers": 1} | options)
+
+
+def value(conn: Connection, statement: str, *values: object) -> object:
+    row = conn.execute(statement, values).fetchone()
+    conn.commit()
+    return row[0] if row else None
