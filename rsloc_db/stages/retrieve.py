@@ -135,9 +135,8 @@ def cut(frame: Frame, level: int, window_tiles: int, band: tuple[float, float], 
 
 
 def _centers(size: int, patch: float, step: float) -> NDArray[np.float64]:
-    if size <= patch:
-        return np.array([size / 2])
-    return np.linspace(patch / 2, size - patch / 2, round((size - patch) / step) + 1)
+    steps = round((size - patch) / step)
+    return np.linspace(patch / 2, size - patch / 2, steps + 1) if steps > 0 else np.array([size / 2])
 
 
 def useful(image: Image, valid: Mask, patches: Sequence[PatchRow]) -> list[PatchRow]:
