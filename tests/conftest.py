@@ -10,10 +10,12 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import lands
 import psycopg
 import pytest
 from psycopg import sql
 
+import rsloc_db
 from rsloc_db.db import schema
 from rsloc_db.db.connection import Connection, connect
 
@@ -99,6 +101,22 @@ def _fresh(server_url: str, template: str, base: str) -> Iterator[str]:
             yield _with_database(server_url, name)
         finally:
             conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def land_template(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Name of a database with the gallery of ``lands.py``, ingested once for all tests that search it."""
+    for url in _fresh(server_url, template, f"{template}_land"):
+        rsloc_db.ingest(lands.write_gallery(tmp_path_factory.mktemp("land") / "land.db"), url=url)
+        yield urlsplit(url).path.strip("/")
+
+
+@pytest.fixture
+def land_url(server_url: str, land_template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL of a copy of that database, dropped after the test; commands run in the test use it as well."""
+    for url in _fresh(server_url, land_template, land_template):
+        monkeypatch.setenv("RSLOC_DATABASE_URL", url)
+        yield url
 
 
 @pytest.fixture
