@@ -17,6 +17,7 @@ help:
 	@echo "make clean   remove .venv, caches and ./out; the database (see RSLOC_HOME) stays"
 
 setup: $(STAMP)
+	@echo "ready: $(BIN)/rsloc-db"
 
 $(STAMP): pyproject.toml
 	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3 python3.14; do \

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 import typer
+from rich.markup import escape
 
-from rsloc_db.cli import common, db, evaluate, galleries, localize, runs, tiles, truth
+from rsloc_db.cli import common, db, demo, evaluate, galleries, localize, maps, runs, tiles, truth
 from rsloc_db.errors import RslocError
 
 app = typer.Typer(
@@ -21,10 +22,12 @@ app.add_typer(galleries.app, name="galleries")
 app.add_typer(runs.app, name="runs")
 app.add_typer(tiles.app, name="tiles")
 app.add_typer(truth.app, name="truth")
+app.command()(demo.demo)
 app.command()(evaluate.compare)
 app.command()(evaluate.evaluate)
 app.command(epilog=galleries.EXAMPLES)(galleries.ingest)
 app.command()(localize.localize)
+app.command("map")(maps.draw)
 
 
 @app.callback()
@@ -41,5 +44,5 @@ def main() -> None:
     except RslocError as error:
         if common.DEBUG.get():
             raise
-        common.stderr.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        common.stderr.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
