@@ -16,7 +16,7 @@ from rsloc_db.evaluation import load_truth
 from rsloc_db.models import DEFAULT, embedder
 from rsloc_db.queries import read_queries
 from rsloc_db.stages.localize import run_batch
-from rsloc_db.stages.options import Options
+from rsloc_db.stages.options import Options, Retrieval
 from rsloc_db.types import Json, Pixels, Progress, Silent
 
 
@@ -44,6 +44,7 @@ def localize(
     pixels: Pixels | None = None,
     gallery: str | Iterable[str] | None = None,
     within: str | None = None,
+    retrieval: Retrieval = "auto",
     top: int = 5,
     model: str = DEFAULT,
     overwrite: bool = False,
@@ -60,6 +61,7 @@ def localize(
         pixels: what a pixel is: mercator, ground or degrees; by default as the file's CRS says, else mercator.
         gallery: name or names of the galleries to search; all by default.
         within: polygon to search in (EPSG:4326), as WKT, GeoJSON or the path of a GeoJSON file.
+        retrieval: knn, exhaustive, or auto: knn first, exhaustive where that finds nothing.
         top: how many places to return for each query.
         model: the embedder whose vectors are searched.
         overwrite: do it again even where an equal run is stored.
@@ -72,7 +74,8 @@ def localize(
     """
     files = read_queries([Path(p) for p in paths], level=level, gsd_m=gsd, pixels=pixels)
     names = (gallery,) if isinstance(gallery, str) else tuple(gallery) if gallery else None
-    options = Options(model=model, galleries=names, within=read_polygon(within) if within else None)
+    polygon = read_polygon(within) if within else None
+    options = Options(model=model, galleries=names, within=polygon, retrieval=retrieval)
     with connect(url) as conn:
         require_schema(conn)
         run = run_batch(conn, files, embedder(model), options, overwrite=overwrite, progress=progress or Silent())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from rich.table import Table
 
 from rsloc_db.cli import common
 from rsloc_db.models import DEFAULT
+from rsloc_db.stages.options import Retrieval
 from rsloc_db.types import Json, Pixels
 
 COLOURS = {"accepted": "green", "ambiguous": "yellow", "not_here": "dim", "failed": "red"}
@@ -34,6 +35,7 @@ def localize(
         list[str] | None, typer.Option(help="Gallery to search; may be repeated.", show_default="all")
     ] = None,
     within: Within = None,
+    retrieval: Annotated[str, typer.Option(help="How candidates are found: knn | exhaustive | auto.")] = "auto",
     top: Annotated[int, typer.Option(min=1, max=40, help="Places to show for each image.")] = 5,
     model: Annotated[str, typer.Option(help="Model whose embeddings are searched.")] = DEFAULT,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin a new run where an equal one exists.")] = False,
@@ -56,8 +58,10 @@ def localize(
     """
     from rsloc_db import api
 
-    if pixels not in (None, "mercator", "ground", "degrees"):
-        raise typer.BadParameter(f"expected mercator, ground or degrees, found {pixels!r}", param_hint="--pixels")
+    if pixels is not None and pixels not in get_args(Pixels):
+        raise typer.BadParameter(f"expected {' or '.join(get_args(Pixels))}, found {pixels!r}", param_hint="--pixels")
+    if retrieval not in get_args(Retrieval):
+        raise typer.BadParameter(f"expected {' or '.join(get_args(Retrieval))}", param_hint="--retrieval")
     with common.progress(quiet=quiet) as bar:
         found = api.localize(
             *paths,
@@ -66,6 +70,7 @@ def localize(
             pixels=cast(Pixels | None, pixels),
             gallery=gallery,
             within=within,
+            retrieval=cast(Retrieval, retrieval),
             top=top,
             model=model,
             overwrite=overwrite,

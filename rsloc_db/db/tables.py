@@ -134,6 +134,23 @@ ingest_failure = Table(
     comment="Tiles of a source that could not be used",
 )
 
+gradient_block = Table(
+    "gradient_block",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Key"),
+    Column("gallery_id", ForeignKey("gallery.id", ondelete="CASCADE"), nullable=False, comment="Its gallery"),
+    Column("level", SmallInteger, nullable=False, comment="Level of its tiles"),
+    Column("block_column", Integer, nullable=False, comment="Column of its first tile / 8"),
+    Column("block_row", Integer, nullable=False, comment="Row of its first tile / 8"),
+    Column("footprint", _geometry("POLYGON"), nullable=False, comment="Area of its 8 x 8 tiles"),
+    Column("tiles", Integer, nullable=False, comment="How many tiles it was made from: all of the block at that time"),
+    Column("maps", LargeBinary, nullable=False, comment="Oriented-gradient maps: 6 x 128 x 128 int8, 127 for 1, a value for 16 x 16 px"),
+    Column("cover", LargeBinary, nullable=False, comment="Which of the 128 x 128 cells are imagery: one bit each, row by row"),
+    UniqueConstraint("gallery_id", "level", "block_row", "block_column"),
+    _gist("gradient_block", "footprint"),
+    comment="Where edges run in 8 x 8 tiles: what candidates and whole galleries are correlated with",
+)
+
 model = Table(
     "model",
     metadata,

@@ -1,10 +1,12 @@
 """The method on one page: from a query's pixels to a place on Earth, in stages that each leave rows behind.
 
-    retrieve   cut patches, embed them, find the tiles that resemble each          -> patch, hit (with its vote)
-    cliques    find where votes of distinct patches agree, least likely first      -> clique
-    verify     correlate the whole query with the gallery's pixels around a clique -> place
-    refine     match block by block, fit an affine transform and its covariance    -> match
-    decide     accepted, ambiguous or not here, and how sure                       -> localization
+    retrieve    cut patches, embed them, find the tiles that resemble each       -> patch, hit (with its vote)
+    cliques     find where votes of distinct patches agree, least likely first   -> clique
+    exhaustive  in their place, or where they find nothing: correlate the whole
+                query with the gradient maps of the whole gallery
+    verify      correlate the query with the gallery's maps, then its pixels     -> place
+    refine      match block by block, fit an affine transform and its covariance -> match
+    decide      accepted, ambiguous or not here, and how sure                    -> localization
 
 A gallery comes in by ``stages.ingest``. A batch of queries goes through ``stages.localize``, which calls
 ``localize_query`` below for each, in one transaction: a query is either done with all its rows or not begun.
@@ -18,12 +20,14 @@ from rsloc_db.db.connection import Connection
 from rsloc_db.db.runs import Key, Target
 from rsloc_db.models import Embedder
 from rsloc_db.stages.cliques import cliques
-from rsloc_db.stages.decide import Decision, decide, places_of, store
+from rsloc_db.stages.decide import Decision, Place, decide, places_of, store
+from rsloc_db.stages.exhaustive import exhaustive, is_affordable
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
+from rsloc_db.stages.reference import Fit
 from rsloc_db.stages.refine import refine_fits
 from rsloc_db.stages.retrieve import retrieve
-from rsloc_db.stages.verify import Reference, verify_cliques
+from rsloc_db.stages.verify import References, compare_cliques, verify
 
 
 def localize_query(
@@ -31,7 +35,7 @@ def localize_query(
     key: Key,
     query: Query,
     targets: Sequence[Target],
-    references: dict[tuple[int, int], Reference],
+    references: References,
     embedder: Embedder,
     options: Options,
     lap: Callable[[str], None],
@@ -43,20 +47,37 @@ def localize_query(
         key: the query and its run.
         query: its pixels.
         targets: the embedding sets to search.
-        references: (gallery_id, level) -> the pixels to verify against.
+        references: (gallery_id, level) -> what to verify against.
         embedder: the model of those sets.
         options: what the run's settings say.
         lap: called with a stage's name at its end, for the clock.
     """
-    patches = retrieve(conn, key, query, targets, embedder, options)
-    lap("retrieve")
-    candidates = cliques(conn, key, targets, options) if patches else []
-    lap("cliques")
-    fits = verify_cliques(query, candidates, references, options)
-    lap("verify")
-    refined = refine_fits(query, fits, references, trials=max(len(candidates), 1))
-    places = places_of(refined)
-    decision = decide(places, len(candidates))
+    near = {(t.gallery_id, t.level): references[t.gallery_id, t.level] for t in targets}
+    fits: list[Fit] = []
+    if options.retrieval != "exhaustive":
+        retrieve(conn, key, query, targets, embedder, options)
+        lap("retrieve")
+        candidates = cliques(conn, key, targets, options)
+        lap("cliques")
+        fits = compare_cliques(query, candidates, near)
+    places = settle(query, fits, near, options, lap)
+    decision = decide(places, len(fits))
+    if decision.verdict == "not_here" and (options.retrieval == "exhaustive" or is_affordable(near, options)):
+        fits += exhaustive(query, near, options)
+        lap("retrieve")
+        places = settle(query, fits, near, options, lap)
+        decision = decide(places, len(fits))
     store(conn, key, places, decision)
     lap("refine")
     return decision
+
+
+def settle(
+    query: Query, fits: Sequence[Fit], references: References, options: Options, lap: Callable[[str], None]
+) -> list[Place]:
+    """Verify candidates against the gallery's pixels and refine the best: the places they lead to, surest first."""
+    verified = verify(query, fits, references, options)
+    lap("verify")
+    places = places_of(refine_fits(query, verified, references, trials=max(len(fits), 1)))
+    lap("refine")
+    return places

@@ -10,12 +10,12 @@ import numpy as np
 from shapely import MultiPoint, MultiPolygon
 
 from rsloc_db.db.connection import Connection
-from rsloc_db.db.runs import CliqueRow, Key, copy_matches, insert_localization, insert_place
+from rsloc_db.db.runs import Key, copy_matches, insert_localization, insert_place
 from rsloc_db.frames import ground_distance_m
 from rsloc_db.geometry import affine_to, ellipse_polygon, error_ellipse, footprint, natural_srid
 from rsloc_db.grids import ground_resolution_m
+from rsloc_db.stages.reference import Fit
 from rsloc_db.stages.refine import Refined, match_rows
-from rsloc_db.stages.verify import Fit
 from rsloc_db.types import Floats, Verdict
 
 MIN_EVIDENCE = 2.0
@@ -32,15 +32,13 @@ class Place:
     """A refined place with its shape on Earth.
 
     Attributes:
-        clique: the clique it was verified from.
-        correlation: normalised correlation of the whole query there.
-        refined: the fit.
+        fit: the verified candidate.
+        refined: the transform.
         center: lon, lat of the query's centre pixel.
         outline: what the query covers.
     """
 
-    clique: CliqueRow
-    correlation: float
+    fit: Fit
     refined: Refined
     center: tuple[float, float]
     outline: MultiPolygon
@@ -55,13 +53,13 @@ class Decision:
     confidence: float | None
 
 
-def places_of(fits: Sequence[tuple[CliqueRow, Fit, Refined]]) -> list[Place]:
+def places_of(fits: Sequence[tuple[Fit, Refined]]) -> list[Place]:
     """Give fits their shape on Earth, best evidence first; those of no valid footprint, and repeats, are left out."""
     places = []
-    for clique, fit, refined in fits:
+    for fit, refined in fits:
         outline = footprint(*refined.to_lonlat(*_corners_px(refined)))
         if outline is not None:
-            places.append(Place(clique, fit.correlation, refined, _center(refined), outline))
+            places.append(Place(fit, refined, _center(refined), outline))
     return _distinct(places)
 
 
@@ -79,7 +77,7 @@ def _center(refined: Refined) -> tuple[float, float]:
 def _distinct(places: Sequence[Place]) -> list[Place]:
     """Return places by evidence, without those that overlap a better one by half: these are the same place."""
     kept: list[Place] = []
-    for place in sorted(places, key=lambda p: (-p.refined.evidence, -p.correlation, p.clique.id)):
+    for place in sorted(places, key=lambda p: (-p.refined.evidence, -p.fit.correlation, p.center)):
         if all(p.outline.intersection(place.outline).area < 0.5 * place.outline.area for p in kept):
             kept.append(place)
     return kept
@@ -90,7 +88,7 @@ def decide(places: Sequence[Place], candidates: int) -> Decision:
 
     Args:
         places: refined places that are no duplicates of one another.
-        candidates: how many cliques were verified.
+        candidates: how many places were looked at.
     """
     if not places:
         reason = "no candidate place fits" if candidates else "no tile of the gallery resembles the query"
@@ -179,11 +177,11 @@ def store(conn: Connection, key: Key, places: Sequence[Place], decision: Decisio
 
 def _store_place(conn: Connection, key: Key, rank: int, place: Place) -> int:
     values = {
-        "clique_id": place.clique.id,
-        "gallery_id": place.clique.gallery_id,
-        "level": place.clique.level,
+        "clique_id": place.fit.candidate.clique_id,
+        "gallery_id": place.fit.candidate.gallery_id,
+        "level": place.fit.candidate.level,
         "rank": rank,
-        "correlation": place.correlation,
+        "correlation": place.fit.correlation,
         "evidence": place.refined.evidence,
         "lon": place.center[0],
         "lat": place.center[1],

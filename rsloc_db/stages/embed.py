@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from rsloc_db import imagery
 from rsloc_db.db import embeddings
-from rsloc_db.db.connection import Connection, connect
+from rsloc_db.db.connection import Connection
 from rsloc_db.db.embeddings import EmbeddingSet, Vectors
 from rsloc_db.db.galleries import Gallery, TileRow
 from rsloc_db.errors import ModelError
 from rsloc_db.grids import TILE_PX, TileGrid, cell_center, grid, ground_resolution_m
 from rsloc_db.models import Embedder, embedder
 from rsloc_db.stages.tiles import Mask, decode_tile, paste, read_tiles
-from rsloc_db.stages.workers import in_order
+from rsloc_db.stages.workers import in_order, worker_connection
 from rsloc_db.types import Cell, Image, Progress
 
 BLOCK = 16
@@ -105,7 +105,7 @@ def _pending(conn: Connection, sets: Iterable[EmbeddingSet]) -> dict[tuple[int, 
 
 def embed_block(job: BlockJob) -> list[Vectors]:
     """Return the vectors that a block lacks, one ``Vectors`` a set (in a worker process)."""
-    conn, model = _connection(job.url), _model(job.model, job.weights_hash)
+    conn, model = worker_connection(job.url), _model(job.model, job.weights_hash)
     level = job.sets[0].level
     rows, columns = _span(job.row, level), _span(job.column, level)
     pending = {each: embeddings.pending_tiles(conn, each, columns, rows) for each in job.sets}
@@ -235,11 +235,6 @@ def _embedded(model: Embedder, cuts: Iterable[tuple[int, int, Image]]) -> Iterat
     flush()
     for set_id, tile_ids in ids.items():
         yield Vectors(set_id, np.array(tile_ids, np.int64), np.stack(rows[set_id]))
-
-
-@lru_cache(maxsize=1)
-def _connection(url: str) -> Connection:
-    return connect(url, autocommit=True)
 
 
 @lru_cache(maxsize=1)

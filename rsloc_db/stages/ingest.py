@@ -21,6 +21,7 @@ from rsloc_db.gallery.reader import GalleryReader
 from rsloc_db.models import DEFAULT, Embedder, embedder
 from rsloc_db.stages.embed import embed_gallery
 from rsloc_db.stages.ingest_tiles import TileLoad, require_tiles
+from rsloc_db.stages.maps import map_gallery
 from rsloc_db.stages.workers import worker_pool
 from rsloc_db.types import Progress, Silent
 
@@ -158,6 +159,7 @@ class _Ingest:
                 self.conn, pool, self.url, gallery, sets, self.model, self.model_name,
                 ahead=ahead, progress=self.progress,
             )  # fmt: skip
+            map_gallery(self.conn, pool, self.url, gallery, levels, ahead=ahead, progress=self.progress)
         indexes = self._index(sets)
         self._finish(gallery)
         tiles = {level: galleries.count_tiles(self.conn, gallery.id, level)[0] for level in levels}

@@ -24,10 +24,11 @@ from rsloc_db.models import Embedder
 from rsloc_db.queries import QueryFile, content_hash, load_image
 from rsloc_db.stages import localize_query
 from rsloc_db.stages.decide import store_failure
+from rsloc_db.stages.maps import StoredMaps
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
+from rsloc_db.stages.reference import Reference
 from rsloc_db.stages.tiles import load_mosaic
-from rsloc_db.stages.verify import Reference
 from rsloc_db.types import Progress, Scale
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,8 @@ def search_space(conn: Connection, embedder: Embedder, options: Options) -> Sear
     references = {}
     for target in targets:
         load = partial(load_mosaic, conn, get_gallery(conn, target.gallery), target.level)
-        references[target.gallery_id, target.level] = Reference(grids.grid(target.grid), target.level, load)
+        maps = StoredMaps(conn, target.gallery_id, target.level)
+        references[target.gallery_id, target.level] = Reference(grids.grid(target.grid), target.level, load, maps)
     return SearchSpace(targets, references)
 
 
@@ -196,9 +198,10 @@ class _Clock:
         self.seconds: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
-        """Say that a stage has ended."""
+        """Say that a stage has ended, for now."""
         now = time.perf_counter()
-        self.seconds |= {stage: now - self.last, "total": now - self.start}
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.last
+        self.seconds["total"] = now - self.start
         self.last = now
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from rsloc_db.types import Json
+
+Retrieval = Literal["knn", "exhaustive", "auto"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,10 @@ class Options:
         within: GeoJSON of the polygon (EPSG:4326) that the search is limited to, or None.
         hits: tiles a patch.
         patches: most patches a query, level and window width.
-        cliques: most cliques that are verified.
+        retrieval: ``knn`` (patches, nearest tiles, cliques), ``exhaustive`` (all of the gallery's gradient maps) or
+            ``auto``: knn, and exhaustive where that finds nothing in a gallery that is not too large.
+        cliques: most candidates that are compared with stored gradient maps, or that exhaustive retrieval returns.
+        verified: most places that are compared with pixels.
         refined: most places that are refined.
     """
 
@@ -26,7 +32,9 @@ class Options:
     within: str | None = None
     hits: int = 100
     patches: int = 100
+    retrieval: Retrieval = "auto"
     cliques: int = 40
+    verified: int = 10
     refined: int = 6
 
     def as_json(self) -> Json:

@@ -14,14 +14,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, stats
+from scipy import fft, special
 
 from rsloc_db.correlation import GradientMaps, gradient_maps
-from rsloc_db.db.runs import CliqueRow
 from rsloc_db.frames import Frame
 from rsloc_db.grids import ground_resolution_m
 from rsloc_db.stages.query import Query
-from rsloc_db.stages.verify import Box, Fit, Reference, footprint_box, resample, to_grid
+from rsloc_db.stages.reference import Box, Fit, Reference, footprint_box, resample, to_grid
 from rsloc_db.types import Floats
 
 MAX_DEFORMATION = 0.04
@@ -234,9 +233,10 @@ def evidence(matches: int, inliers: int, chance: float, trials: float) -> float:
     """
     if inliers == 0:
         return -float(np.log10(trials))
-    log_tail = stats.binom.logsf(inliers - 1, matches, chance) / np.log(10)
+    # P(X >= k) of a binomial is the regularised incomplete beta function
+    tail = float(special.betainc(inliers, matches - inliers + 1, chance))
     # beyond 1e-300 the tail underflows; more certainty than that means nothing
-    return float(min(-log_tail, 300.0) - np.log10(trials))
+    return float(-np.log10(max(tail, 1e-300)) - np.log10(trials))
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,18 +266,15 @@ class Refined:
 
 
 def refine_fits(
-    query: Query,
-    fits: Sequence[tuple[CliqueRow, Fit]],
-    references: Mapping[tuple[int, int], Reference],
-    *,
-    trials: int,
-) -> list[tuple[CliqueRow, Fit, Refined]]:
+    query: Query, fits: Sequence[Fit], references: Mapping[tuple[int, int], Reference], *, trials: int
+) -> list[tuple[Fit, Refined]]:
     """Refine verified places; those where too few blocks match are left out. See ``refine``."""
     found = []
-    for clique, fit in fits:
-        refined = refine(query, fit.center, references[clique.gallery_id, clique.level], trials=trials)
+    for fit in fits:
+        reference = references[fit.candidate.gallery_id, fit.candidate.level]
+        refined = refine(query, fit.center, reference, trials=trials)
         if refined is not None:
-            found.append((clique, fit, refined))
+            found.append((fit, refined))
     return found
 
 

@@ -1,226 +1,121 @@
-"""Stage 3a, verify: is the query really there? Correlate all of it with the gallery's pixels around a candidate.
+"""Stage 3a, verify: is the query really there? Correlate all of it with the gallery around each candidate.
 
 The query is resampled into the gallery's own grid pixels, as it would look from the supposed place (its latitude
-decides the aspect), and both become oriented-gradient maps. One correlation over the whole query says how well it
-fits and where exactly the fit is best.
+decides the aspect), and both become oriented-gradient maps. First every candidate is compared with the stored maps of
+16 px cells, which takes milliseconds; then the best few with the gallery's pixels, on cells of 8 px.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from rsloc_db.correlation import Mask, correlate, gradient_maps, peak
+from rsloc_db.correlation import correlate, gradient_maps, peak
 from rsloc_db.db.runs import CliqueRow
 from rsloc_db.frames import Frame
-from rsloc_db.grids import TILE_PX, TileGrid
+from rsloc_db.grids import TILE_PX
+from rsloc_db.stages.maps import CELL_PX
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
-from rsloc_db.types import Floats, Image
+from rsloc_db.stages.reference import Candidate, Fit, Reference, footprint_box, resample, shift_center, to_grid
+from rsloc_db.stages.template import Template, Templates
 
-LoadMosaic = Callable[[tuple[int, int], tuple[int, int]], tuple[Image, Mask]]
-"""(first, last column), (first, last row) -> the gallery's pixels there and which of them are imagery."""
-
+SEARCH_CELLS = 24
+"""How far a clique's centre may be off, in cells of 16 px: a tile and a half."""
+FINE_MARGIN_PX = 64
+"""How far the stored maps may be off, in grid pixels."""
+FINE_CELL_PX = 8
 MAX_CELLS = 1200
-"""A query is looked at with at most about this many cells a side; larger ones with coarser cells."""
-
-
-ENOUGH_OTHERS = 8
-"""So many other places are correlated before the best one may be said to stand out."""
+"""A query is looked at with at most about this many fine cells a side; larger ones with coarser cells."""
 RIVAL_CORRELATION = 0.5
 """A place with less than this share of the best correlation is no rival of it."""
 
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """One level of a gallery, as verification sees it."""
-
-    grid: TileGrid
-    level: int
-    load: LoadMosaic
-
-    def pixels(self, box: Box, step: int) -> tuple[Image, Mask]:
-        """Return the gallery's pixels of a box of grid pixels, one of ``step`` averaged."""
-        columns = box.left // TILE_PX, (box.right - 1) // TILE_PX
-        rows = box.top // TILE_PX, (box.bottom - 1) // TILE_PX
-        image, valid = self.load(columns, rows)
-        x, y = box.left - columns[0] * TILE_PX, box.top - rows[0] * TILE_PX
-        part = (slice(y, y + box.bottom - box.top), slice(x, x + box.right - box.left))
-        size = ((box.right - box.left) // step, (box.bottom - box.top) // step)
-        small = cv2.resize(image[part], size, interpolation=cv2.INTER_AREA) if step > 1 else image[part]
-        return np.asarray(small, np.uint8), cv2.resize(
-            valid[part].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST
-        ) > 0
+References = Mapping[tuple[int, int], Reference]
+"""(gallery_id, level) -> the gallery level."""
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A box of grid pixels; ``left`` may be negative or ``right`` beyond the grid at the antimeridian."""
+def verify(query: Query, fits: Sequence[Fit], references: References, options: Options) -> list[Fit]:
+    """Compare a query with the gallery's pixels at the best of some coarse fits.
 
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    def grown(self, margin: int) -> Box:
-        """Return the box with a margin on all sides."""
-        return Box(self.left - margin, self.top - margin, self.right + margin, self.bottom + margin)
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """How a query fits at a candidate place.
-
-    Attributes:
-        center: lon, lat of the query's centre pixel at the best fit.
-        correlation: normalised correlation there, -1 to 1.
-        surprise: height of that peak over the other shifts, in their standard deviations.
+    Returns:
+        The fits that are worth refining, best correlation first.
     """
+    found = []
+    for fit in _distinct(fits, references)[: options.verified]:
+        exact = compare_pixels(query, fit, references[fit.candidate.gallery_id, fit.candidate.level])
+        if exact is not None:
+            found.append(exact)
+    ranked = sorted(found, key=lambda f: -f.correlation)[: options.refined]
+    return [f for f in ranked if f.correlation >= RIVAL_CORRELATION * ranked[0].correlation]
 
-    center: tuple[float, float]
-    correlation: float
-    surprise: float
 
-
-def verify_cliques(
-    query: Query,
-    candidates: Sequence[CliqueRow],
-    references: Mapping[tuple[int, int], Reference],
-    options: Options,
-) -> list[tuple[CliqueRow, Fit]]:
-    """Verify cliques, and return those that are worth refining with their fits, best correlation first.
-
-    A clique whose centre an earlier one has led to already is passed over: it would lead there again. Once a place
-    stands out from all others, only the next few cliques are looked at, in case it has a double.
-    """
-    found: list[tuple[CliqueRow, Fit]] = []
-    for clique in candidates:
-        reference = references[clique.gallery_id, clique.level]
+def compare_cliques(query: Query, cliques: Sequence[CliqueRow], references: References) -> list[Fit]:
+    """Compare a query with the stored gradient maps around each clique's centre; see ``Fit``."""
+    templates = {key: Templates(query, reference) for key, reference in references.items()}
+    found = []
+    for clique in cliques:
+        key = (clique.gallery_id, clique.level)
         center = (clique.lon_deg, clique.lat_deg)
-        if any(_is_near(reference, center, f.center) for c, f in found if c.level == clique.level):
-            continue
-        fit = verify(query, center, reference)
-        if fit is not None:
-            found.append((clique, fit))
-        if len(found) > ENOUGH_OTHERS and _stands_out([f for _, f in found]):
-            break
-    ranked = sorted(found, key=lambda pair: -pair[1].correlation)[: options.refined]
-    return [pair for pair in ranked if pair[1].correlation >= RIVAL_CORRELATION * ranked[0][1].correlation]
+        score, moved = compare_maps(templates[key].at(center[1]), center, references[key])
+        if score > 0:
+            found.append(Fit(Candidate(*key, clique.id), moved, score))
+    return found
 
 
-def _stands_out(fits: Sequence[Fit]) -> bool:
-    second, first = sorted(f.correlation for f in fits)[-2:]
-    return second < RIVAL_CORRELATION * first
+def compare_maps(
+    template: Template, center: tuple[float, float], reference: Reference
+) -> tuple[float, tuple[float, float]]:
+    """Return the best correlation with stored maps around a supposed centre (lon, lat), and where that is."""
+    height, width = template.maps.cover.shape
+    x, y = to_grid(reference, np.array(center[0]), np.array(center[1]), center)
+    left = round(float(x) / CELL_PX - template.column) - SEARCH_CELLS
+    top = round(float(y) / CELL_PX - template.row) - SEARCH_CELLS
+    search = reference.maps.cells(left, top, width + 2 * SEARCH_CELLS, height + 2 * SEARCH_CELLS)
+    row, column, score = peak(correlate(template.maps, search))
+    return score, reference.cell_center(left + column + template.column, top + row + template.row)
+
+
+def _distinct(fits: Sequence[Fit], references: References) -> list[Fit]:
+    """Return fits by correlation, without those that lead to a quarter of a tile from a better one."""
+    kept: list[Fit] = []
+    for fit in sorted(fits, key=lambda f: -f.correlation):
+        key = (fit.candidate.gallery_id, fit.candidate.level)
+        same = [f for f in kept if (f.candidate.gallery_id, f.candidate.level) == key]
+        if not any(_is_near(references[key], fit.center, f.center) for f in same):
+            kept.append(fit)
+    return kept
 
 
 def _is_near(reference: Reference, a: tuple[float, float], b: tuple[float, float]) -> bool:
-    """Tell whether two places are less than a quarter of a tile apart."""
     (ax, ay), (bx, by) = (to_grid(reference, np.array(p[0]), np.array(p[1]), a) for p in (a, b))
     return bool(np.hypot(ax - bx, ay - by) < TILE_PX / 4)
 
 
-def verify(
-    query: Query,
-    center: tuple[float, float],
-    reference: Reference,
-    *,
-    margin_px: int = 384,
-    cell_px: int = 8,
-) -> Fit | None:
-    """Correlate a query with the gallery around a supposed centre.
-
-    Args:
-        query: its pixels.
-        center: lon, lat in degrees where its centre is supposed.
-        reference: the gallery level to look at.
-        margin_px: how far the centre may be off, in grid pixels.
-        cell_px: size of a cell of the gradient maps, in grid pixels; coarser for very large queries.
+def compare_pixels(query: Query, fit: Fit, reference: Reference) -> Fit | None:
+    """Correlate a query with the gallery's pixels around a coarse fit.
 
     Returns:
         The best fit within the margin, or None where the gallery has no pixels or the query no structure.
     """
-    step, cell = _resolution(query.frame, center, reference, cell_px)
-    box = footprint_box(query.frame, center, reference, step * cell)
-    margin = -(-margin_px // (step * cell)) * step * cell
+    step, cell = _resolution(query.frame, fit.center, reference)
+    px = step * cell
+    box = footprint_box(query.frame, fit.center, reference, px)
+    margin = -(-FINE_MARGIN_PX // px) * px
     pixels, mask = reference.pixels(box.grown(margin), step)
     if not mask.any():
         return None
-    template = gradient_maps(*resample(query, center, reference, box, step), cell)
-    scores = correlate(template, gradient_maps(pixels, mask, cell))
-    row, column, score = peak(scores)
+    template = gradient_maps(*resample(query, fit.center, reference, box, step), cell)
+    row, column, score = peak(correlate(template, gradient_maps(pixels, mask, cell)))
     if score <= 0:
         return None
-    moved = shift_center(center, reference, column * step * cell - margin, row * step * cell - margin)
-    return Fit(moved, score, (score - float(np.median(scores))) / max(float(scores.std()), 1e-6))
+    moved = shift_center(fit.center, reference, column * px - margin, row * px - margin)
+    return Fit(fit.candidate, moved, score)
 
 
-def _resolution(frame: Frame, center: tuple[float, float], reference: Reference, cell_px: int) -> tuple[int, int]:
+def _resolution(frame: Frame, center: tuple[float, float], reference: Reference) -> tuple[int, int]:
     """Return (step, cells): pixels are averaged by ``step`` first; a map cell is ``cells`` of the averaged ones."""
     box = footprint_box(frame, center, reference, 1)
     size = max(box.right - box.left, box.bottom - box.top)
-    step = max(2, 2 ** int(np.ceil(np.log2(max(size / (MAX_CELLS * cell_px / 2), 1)))))
-    return step, max(cell_px // 2, 2)
-
-
-def footprint_box(frame: Frame, center: tuple[float, float], reference: Reference, multiple: int) -> Box:
-    """Return the box of grid pixels that holds the query at a centre, on multiples of ``multiple``."""
-    t = np.linspace(0, 1, 17)
-    edge_x = np.concatenate([t, np.ones(17), t, np.zeros(17)]) * frame.width_px
-    edge_y = np.concatenate([np.zeros(17), t, np.ones(17), t]) * frame.height_px
-    x, y = to_grid(reference, *frame.to_lonlat(edge_x, edge_y, center), center)
-    low = np.floor([x.min() / multiple, y.min() / multiple]).astype(int) * multiple
-    high = np.ceil([x.max() / multiple, y.max() / multiple]).astype(int) * multiple
-    return Box(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
-
-
-def to_grid(reference: Reference, lon_deg: Floats, lat_deg: Floats, near: tuple[float, float]) -> tuple[Floats, Floats]:
-    """Return grid pixels of places, unwrapped so that they lie within half the world of ``near`` (lon, lat)."""
-    unwrapped = near[0] + (np.asarray(lon_deg) - near[0] + 180.0) % 360.0 - 180.0
-    return reference.grid.to_pixels(unwrapped, lat_deg, reference.level)
-
-
-def shift_center(center: tuple[float, float], reference: Reference, dx_px: float, dy_px: float) -> tuple[float, float]:
-    """Return a place moved by grid pixels."""
-    x, y = reference.grid.to_pixels(np.array(center[0]), np.array(center[1]), reference.level)
-    lon, lat = reference.grid.to_lonlat(x + dx_px, y + dy_px, reference.level)
-    return float(lon), float(lat)
-
-
-def resample(
-    query: Query, center: tuple[float, float], reference: Reference, box: Box, step: int
-) -> tuple[Image, Mask]:
-    """Resample a query into a box of grid pixels, as it lies when its centre is at ``center``.
-
-    Returns:
-        (H, W, 3) uint8 and (H, W) bool with H, W = the box's size / step.
-    """
-    image, valid, frame = query.image, query.valid, query.frame
-    width, height = (box.right - box.left) // step, (box.bottom - box.top) // step
-    # the map from grid to query is smooth: it is computed at 33 x 33 nodes and interpolated
-    nodes = np.linspace(0, 1, 33)
-    grid_x, grid_y = np.meshgrid(box.left + nodes * width * step, box.top + nodes * height * step)
-    lon, lat = reference.grid.to_lonlat(grid_x, grid_y, reference.level)
-    x, y = frame.to_pixels(lon, lat, center)
-    # pixels are averaged down to about the target's resolution before they are interpolated
-    shrink = (min(1.0, width / np.ptp(x)), min(1.0, height / np.ptp(y)))
-    size = (max(1, round(frame.width_px * shrink[0])), max(1, round(frame.height_px * shrink[1])))
-    if size != (frame.width_px, frame.height_px):
-        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        valid = cv2.resize(valid.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    map_x = _upsample(x, width, height) * np.float32(size[0] / frame.width_px) - 0.5
-    map_y = _upsample(y, width, height) * np.float32(size[1] / frame.height_px) - 0.5
-    pixels = cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    inside = cv2.remap(valid.astype(np.uint8), map_x, map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT) > 0
-    return np.asarray(pixels, np.uint8), inside
-
-
-def _upsample(nodes: Floats, width: int, height: int) -> NDArray[np.float32]:
-    """Interpolate a map given at evenly spaced nodes, edge to edge, to pixel centres."""
-    n = len(nodes) - 1
-    x, y = np.meshgrid((np.arange(width) + 0.5) / width * n, (np.arange(height) + 0.5) / height * n)
-    fine = cv2.remap(nodes.astype(np.float32), x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
-    return np.asarray(fine, np.float32)
+    step = 2 ** int(np.ceil(np.log2(max(2 * size / (MAX_CELLS * FINE_CELL_PX), 2))))
+    return step, FINE_CELL_PX // 2

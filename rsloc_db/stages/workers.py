@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import lru_cache
 from multiprocessing.connection import wait
 from threading import Thread
 from typing import TypeVar
 
 import cv2
 
+from rsloc_db.db.connection import Connection, connect
 from rsloc_db.errors import WorkerError
 
 Job = TypeVar("Job")
@@ -57,6 +59,12 @@ def in_order(
             yield first, future.result()
     for first, future in waiting:
         yield first, future.result()
+
+
+@lru_cache(maxsize=1)
+def worker_connection(url: str) -> Connection:
+    """Return a worker's own connection, in autocommit; it is opened once."""
+    return connect(url, autocommit=True)
 
 
 def _begin() -> None:

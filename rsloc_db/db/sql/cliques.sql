@@ -57,7 +57,8 @@ WITH votes AS MATERIALIZED (
     SELECT s.*, row_number() OVER (ORDER BY s.score DESC, s.bu, s.bv) AS rank FROM scored s
     WHERE NOT EXISTS (
         SELECT FROM scored o
-        WHERE abs(o.bu - s.bu) <= 2 AND abs(o.bv - s.bv) <= 2
+        WHERE mod(o.bu - s.bu + 2 + 2 * (2 ^ %(level)s)::int, 2 * (2 ^ %(level)s)::int) <= 4
+          AND abs(o.bv - s.bv) <= 2
           AND (o.score, o.bu, o.bv) > (s.score, s.bu, s.bv))
     ORDER BY s.score DESC, s.bu, s.bv LIMIT %(limit)s
 ), members AS MATERIALIZED (

@@ -1,0 +1,165 @@
+"""Gradient maps of galleries: the last phase of ingest makes them, verification and exhaustive retrieval read them.
+
+A cell is 16 x 16 grid pixels; a block of 8 x 8 tiles has 128 x 128 cells of 6 orientations, int8, and is a row with a
+footprint. Cells are counted from the grid's upper left corner, so maps of neighbouring blocks fit together.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rsloc_db.correlation import ORIENTATIONS, GradientMaps, gradient_maps
+from rsloc_db.db import blocks
+from rsloc_db.db.blocks import BlockKey, BlockRow
+from rsloc_db.db.connection import Connection
+from rsloc_db.db.galleries import Gallery
+from rsloc_db.grids import TILE_PX, cell_bounds, grid
+from rsloc_db.stages.tiles import load_mosaic
+from rsloc_db.stages.workers import in_order, worker_connection
+from rsloc_db.types import Bounds, Cell, Progress
+
+CELL_PX = 16
+"""Grid pixels a cell, each way."""
+BLOCK_TILES = 8
+BLOCK_CELLS = BLOCK_TILES * TILE_PX // CELL_PX
+STEP = 2
+"""Pixels are averaged by this before edges are looked for: finer ones are noise at this cell size."""
+KEPT_BLOCKS = 2048
+"""Blocks kept in memory by a process: 220 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapJob:
+    """What a worker needs to make the maps of one block."""
+
+    url: str
+    gallery: Gallery
+    key: BlockKey
+    tiles: int
+
+
+def map_gallery(
+    conn: Connection,
+    pool: ProcessPoolExecutor,
+    url: str,
+    gallery: Gallery,
+    levels: Iterable[int],
+    *,
+    ahead: int,
+    progress: Progress,
+) -> int:
+    """Make the gradient maps that a gallery lacks, and return of how many blocks; each is committed.
+
+    Args:
+        conn: a connection in autocommit.
+        pool: worker processes.
+        url: the database, for the workers.
+        gallery: the gallery.
+        levels: its levels.
+        ahead: blocks that may be under way or wait to be written.
+        progress: where the work reports to.
+
+    Raises:
+        GalleryError: a tile cannot be read any more.
+    """
+    made = 0
+    for level in levels:
+        pending = blocks.pending_blocks(conn, gallery.id, level)
+        if not pending:
+            continue
+        progress.task(f"gradient maps of level {level}", len(pending))
+        jobs = (MapJob(url, gallery, key, tiles) for key, tiles in pending)
+        for job, (maps, cover) in in_order(pool, map_block, jobs, ahead):
+            blocks.put_block(conn, job.key, block_bounds(gallery.grid, job.key), job.tiles, maps, cover)
+            progress.advance()
+            made += 1
+    return made
+
+
+def block_bounds(grid_name: str, key: BlockKey) -> Bounds:
+    """Return the box that a block covers, in degrees."""
+    last = min(BLOCK_TILES, 2**key.level) - 1
+    first_column, first_row = key.column * BLOCK_TILES, key.row * BLOCK_TILES
+    upper = cell_bounds(grid(grid_name), Cell(key.level, first_column, first_row))
+    lower = cell_bounds(grid(grid_name), Cell(key.level, first_column + last, first_row + last))
+    # the quadtree of degrees reaches beyond the poles
+    north, south = min(upper.north_deg, 90.0), max(lower.south_deg, -90.0)
+    return Bounds(upper.west_deg, south, lower.east_deg, north)
+
+
+def map_block(job: MapJob) -> tuple[bytes, bytes]:
+    """Return the maps of a block and their cover as they are stored (in a worker process)."""
+    column, row = job.key.column * BLOCK_TILES, job.key.row * BLOCK_TILES
+    last = min(BLOCK_TILES, 2**job.key.level) - 1
+    conn = worker_connection(job.url)
+    image, valid = load_mosaic(conn, job.gallery, job.key.level, (column, column + last), (row, row + last))
+    size = (image.shape[1] // STEP, image.shape[0] // STEP)
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    found = gradient_maps(small, valid[::STEP, ::STEP], CELL_PX // STEP)
+    # levels 0 to 2 have fewer tiles than a block
+    rest = [(0, BLOCK_CELLS - n) for n in found.cover.shape]
+    maps = np.pad(np.rint(np.clip(found.maps, -1, 1) * 127).astype(np.int8), [(0, 0), *rest])
+    return maps.tobytes(), np.packbits(np.pad(found.cover > 0, rest)).tobytes()
+
+
+def unpack(row: BlockRow) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+    """Return the maps of a stored block, (6, 128, 128) int8, and its cover, (128, 128) bool."""
+    maps = np.frombuffer(row.maps, np.int8).reshape(ORIENTATIONS, BLOCK_CELLS, BLOCK_CELLS)
+    cover = np.unpackbits(np.frombuffer(row.cover, np.uint8)).reshape(BLOCK_CELLS, BLOCK_CELLS)
+    return maps, cover.astype(bool)
+
+
+class StoredMaps:
+    """The gradient maps of one gallery level, read as they are needed and kept while there is room."""
+
+    def __init__(self, conn: Connection, gallery_id: int, level: int) -> None:
+        self._conn, self._gallery_id, self._level = conn, gallery_id, level
+        self._kept: OrderedDict[tuple[int, int], tuple[NDArray[np.int8], NDArray[np.bool_]] | None] = OrderedDict()
+
+    def blocks(self, within: str | None) -> list[tuple[int, int]]:
+        """Return (column, row) of all blocks, or of those that touch a polygon (GeoJSON)."""
+        return blocks.list_blocks(self._conn, self._gallery_id, self._level, within)
+
+    def cells(self, left: int, top: int, width: int, height: int) -> GradientMaps:
+        """Return the maps of a box of cells; columns may run past the antimeridian, cells without tiles are empty."""
+        out = GradientMaps(np.zeros((ORIENTATIONS, height, width), np.float32), np.zeros((height, width), np.float32))
+        columns = range(left // BLOCK_CELLS, (left + width - 1) // BLOCK_CELLS + 1)
+        rows = range(top // BLOCK_CELLS, (top + height - 1) // BLOCK_CELLS + 1)
+        around = max(2**self._level // BLOCK_TILES, 1)
+        self._fetch([(c % around, r) for c in columns for r in rows])
+        for c in columns:
+            for r in rows:
+                block = self._kept.get((c % around, r))
+                if block is not None:
+                    _paste(out, block, c * BLOCK_CELLS - left, r * BLOCK_CELLS - top)
+        return out
+
+    def _fetch(self, wanted: Sequence[tuple[int, int]]) -> None:
+        missing = sorted({key for key in wanted if key not in self._kept})
+        if missing:
+            found = {
+                (b.column, b.row): unpack(b)
+                for b in blocks.read_blocks(self._conn, self._gallery_id, self._level, missing)
+            }
+            self._kept.update((key, found.get(key)) for key in missing)
+        for key in wanted:
+            self._kept.move_to_end(key)
+        while len(self._kept) > max(KEPT_BLOCKS, len(wanted)):
+            self._kept.popitem(last=False)
+
+
+def _paste(out: GradientMaps, block: tuple[NDArray[np.int8], NDArray[np.bool_]], left: int, top: int) -> None:
+    """Write a block into maps, its upper left cell at (left, top), which may lie outside."""
+    height, width = out.cover.shape
+    rows = slice(max(top, 0), min(top + BLOCK_CELLS, height))
+    columns = slice(max(left, 0), min(left + BLOCK_CELLS, width))
+    part = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
+    out.maps[:, rows, columns] = block[0][:, *part] / np.float32(127)
+    out.cover[rows, columns] = block[1][part]

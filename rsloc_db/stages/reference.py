@@ -1,0 +1,146 @@
+"""A gallery level as verification sees it, and a query laid into its grid pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rsloc_db.correlation import Mask
+from rsloc_db.frames import Frame
+from rsloc_db.grids import TILE_PX, TileGrid
+from rsloc_db.stages.maps import CELL_PX, StoredMaps
+from rsloc_db.stages.query import Query
+from rsloc_db.types import Floats, Image
+
+LoadMosaic = Callable[[tuple[int, int], tuple[int, int]], tuple[Image, Mask]]
+"""(first, last column), (first, last row) -> the gallery's pixels there and which of them are imagery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One level of a gallery, as verification sees it."""
+
+    grid: TileGrid
+    level: int
+    load: LoadMosaic
+    maps: StoredMaps
+
+    def cell_center(self, column: float, row: float) -> tuple[float, float]:
+        """Return lon, lat in degrees of a point given in cells of the gradient maps."""
+        lon, lat = self.grid.to_lonlat(np.array(column * CELL_PX), np.array(row * CELL_PX), self.level)
+        return float(lon), float(lat)
+
+    def pixels(self, box: Box, step: int) -> tuple[Image, Mask]:
+        """Return the gallery's pixels of a box of grid pixels, one of ``step`` averaged."""
+        columns = box.left // TILE_PX, (box.right - 1) // TILE_PX
+        rows = box.top // TILE_PX, (box.bottom - 1) // TILE_PX
+        image, valid = self.load(columns, rows)
+        x, y = box.left - columns[0] * TILE_PX, box.top - rows[0] * TILE_PX
+        part = (slice(y, y + box.bottom - box.top), slice(x, x + box.right - box.left))
+        size = ((box.right - box.left) // step, (box.bottom - box.top) // step)
+        small = cv2.resize(image[part], size, interpolation=cv2.INTER_AREA) if step > 1 else image[part]
+        return np.asarray(small, np.uint8), cv2.resize(
+            valid[part].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST
+        ) > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box of grid pixels; ``left`` may be negative or ``right`` beyond the grid at the antimeridian."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def grown(self, margin: int) -> Box:
+        """Return the box with a margin on all sides."""
+        return Box(self.left - margin, self.top - margin, self.right + margin, self.bottom + margin)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A place to verify: which gallery level it is of, and the clique that led there, if one did."""
+
+    gallery_id: int
+    level: int
+    clique_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a query fits at a candidate.
+
+    Attributes:
+        candidate: the candidate.
+        center: lon, lat of the query's centre pixel at the best fit.
+        correlation: normalised correlation of the whole query there, -1 to 1.
+    """
+
+    candidate: Candidate
+    center: tuple[float, float]
+    correlation: float
+
+
+def footprint_box(frame: Frame, center: tuple[float, float], reference: Reference, multiple: int) -> Box:
+    """Return the box of grid pixels that holds the query at a centre, on multiples of ``multiple``."""
+    t = np.linspace(0, 1, 17)
+    edge_x = np.concatenate([t, np.ones(17), t, np.zeros(17)]) * frame.width_px
+    edge_y = np.concatenate([np.zeros(17), t, np.ones(17), t]) * frame.height_px
+    x, y = to_grid(reference, *frame.to_lonlat(edge_x, edge_y, center), center)
+    low = np.floor([x.min() / multiple, y.min() / multiple]).astype(int) * multiple
+    high = np.ceil([x.max() / multiple, y.max() / multiple]).astype(int) * multiple
+    return Box(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+
+
+def to_grid(reference: Reference, lon_deg: Floats, lat_deg: Floats, near: tuple[float, float]) -> tuple[Floats, Floats]:
+    """Return grid pixels of places, unwrapped so that they lie within half the world of ``near`` (lon, lat)."""
+    unwrapped = near[0] + (np.asarray(lon_deg) - near[0] + 180.0) % 360.0 - 180.0
+    return reference.grid.to_pixels(unwrapped, lat_deg, reference.level)
+
+
+def shift_center(center: tuple[float, float], reference: Reference, dx_px: float, dy_px: float) -> tuple[float, float]:
+    """Return a place moved by grid pixels."""
+    x, y = reference.grid.to_pixels(np.array(center[0]), np.array(center[1]), reference.level)
+    lon, lat = reference.grid.to_lonlat(x + dx_px, y + dy_px, reference.level)
+    return float(lon), float(lat)
+
+
+def resample(
+    query: Query, center: tuple[float, float], reference: Reference, box: Box, step: int
+) -> tuple[Image, Mask]:
+    """Resample a query into a box of grid pixels, as it lies when its centre is at ``center``.
+
+    Returns:
+        (H, W, 3) uint8 and (H, W) bool with H, W = the box's size / step.
+    """
+    image, valid, frame = query.image, query.valid, query.frame
+    width, height = (box.right - box.left) // step, (box.bottom - box.top) // step
+    # the map from grid to query is smooth: it is computed at 33 x 33 nodes and interpolated
+    nodes = np.linspace(0, 1, 33)
+    grid_x, grid_y = np.meshgrid(box.left + nodes * width * step, box.top + nodes * height * step)
+    lon, lat = reference.grid.to_lonlat(grid_x, grid_y, reference.level)
+    x, y = frame.to_pixels(lon, lat, center)
+    # pixels are averaged down to about the target's resolution before they are interpolated
+    shrink = (min(1.0, width / np.ptp(x)), min(1.0, height / np.ptp(y)))
+    size = (max(1, round(frame.width_px * shrink[0])), max(1, round(frame.height_px * shrink[1])))
+    if size != (frame.width_px, frame.height_px):
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        valid = cv2.resize(valid.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    map_x = _upsample(x, width, height) * np.float32(size[0] / frame.width_px) - 0.5
+    map_y = _upsample(y, width, height) * np.float32(size[1] / frame.height_px) - 0.5
+    pixels = cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    inside = cv2.remap(valid.astype(np.uint8), map_x, map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT) > 0
+    return np.asarray(pixels, np.uint8), inside
+
+
+def _upsample(nodes: Floats, width: int, height: int) -> NDArray[np.float32]:
+    """Interpolate a map given at evenly spaced nodes, edge to edge, to pixel centres."""
+    n = len(nodes) - 1
+    x, y = np.meshgrid((np.arange(width) + 0.5) / width * n, (np.arange(height) + 0.5) / height * n)
+    fine = cv2.remap(nodes.astype(np.float32), x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
+    return np.asarray(fine, np.float32)

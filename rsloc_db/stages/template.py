@@ -1,0 +1,62 @@
+"""A query as gradient maps in a gallery's cells: what is laid over the gallery's own maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rsloc_db.correlation import GradientMaps, gradient_maps
+from rsloc_db.stages.maps import CELL_PX, STEP
+from rsloc_db.stages.query import Query
+from rsloc_db.stages.reference import Box, Reference, footprint_box, resample, to_grid
+
+MAX_CELLS = 384
+"""Of a larger query the middle is taken: this many cells a side say enough."""
+BAND = 0.012
+"""A template serves latitudes whose cosine differs by this share: half a cell in 80."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Gradient maps of a query and where its centre lies in them, in cells from their upper left corner."""
+
+    maps: GradientMaps
+    column: float
+    row: float
+
+
+class Templates:
+    """The templates of a query for a gallery level, one a band of latitudes, made when first asked for."""
+
+    def __init__(self, query: Query, reference: Reference) -> None:
+        self._query, self._reference = query, reference
+        self._made: dict[float, Template] = {}
+
+    def at(self, lat_deg: float) -> Template:
+        """Return the template for a latitude."""
+        key = self._band(lat_deg)
+        if key not in self._made:
+            self._made[key] = self._make(key)
+        return self._made[key]
+
+    def _band(self, lat_deg: float) -> float:
+        """Return the latitude that stands for a band; pixels of degrees look the same at all of them."""
+        if self._query.frame.scale.pixels == "degrees" and self._reference.grid.name == "google_earth":
+            return 0.0
+        band = np.round(np.log(np.cos(np.radians(min(abs(lat_deg), 85.0)))) / BAND) * BAND
+        return float(np.copysign(np.degrees(np.arccos(np.exp(min(band, 0.0)))), lat_deg))
+
+    def _make(self, lat_deg: float) -> Template:
+        center = (0.0, lat_deg)
+        x, y = (float(v) for v in to_grid(self._reference, np.array(0.0), np.array(lat_deg), center))
+        box = footprint_box(self._query.frame, center, self._reference, CELL_PX)
+        half = MAX_CELLS // 2 * CELL_PX
+        x_cell, y_cell = int(x // CELL_PX) * CELL_PX, int(y // CELL_PX) * CELL_PX
+        box = Box(
+            max(box.left, x_cell - half), max(box.top, y_cell - half),
+            min(box.right, x_cell + half), min(box.bottom, y_cell + half),
+        )  # fmt: skip
+        pixels = resample(self._query, center, self._reference, box, STEP)
+        maps = gradient_maps(*pixels, CELL_PX // STEP)
+        return Template(maps, (x - box.left) / CELL_PX, (y - box.top) / CELL_PX)
