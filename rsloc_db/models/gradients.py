@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -123,7 +124,7 @@ class Gradients:
                 layout = json.loads(str(table["layout"]))
                 self.mean = table["mean"].astype(np.float32)
                 self.projection = table["projection"].astype(np.float32)
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
             raise ModelError(f"cannot read the weights of model 'gradients' from {source}: {error}") from error
         self.layout = Layout(**{**layout, "cells": tuple(layout["cells"])})
         self.weights_hash = hashlib.sha256(content).hexdigest()
