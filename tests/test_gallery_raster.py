@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,18 @@ def test_envi_is_read(tmp_path: Path) -> None:
     assert list(reader.levels()) == [12]
     assert any(isinstance(item, Tile) for item in reader.tiles(12))
     reader.close()
+
+
+def test_the_rim_of_a_raster_of_many_bands_is_masked(tmp_path: Path) -> None:
+    # GDAL's mask knows nothing of the alpha band that warping adds beside bands without a colour
+    place = Affine(30, 0, 660_585, 0, -30, 3_551_295)
+    path = write(tmp_path / "six", texture(6, 300, 300), driver="ENVI", crs="EPSG:32650", transform=place)
+    with closing(open_gallery(path, level=12)) as reader:
+        tiles = [t for t in reader.tiles(12) if isinstance(t, Tile)]
+    valid = sum(float(decode_valid(t.data)[1].sum()) for t in tiles)
+    # ground metres of a pixel at 32 degrees north
+    area = valid * 38.2 * 38.2 * np.cos(np.radians(32))
+    assert area == pytest.approx(9000 * 9000, rel=0.03)
 
 
 def test_a_google_query_is_its_tile(shared_data: Path) -> None:

@@ -117,7 +117,7 @@ class RasterReader:
         column = self._columns[cell.column]
         vrt, first = self._parts[self._turn(column)]
         box = Window((column - first) * TILE_PX, (cell.row - self._rows[0]) * TILE_PX, TILE_PX, TILE_PX)
-        valid = vrt.dataset_mask(window=box) > 0
+        valid = _valid(vrt, box)
         if not valid.any():
             return None
         bands = vrt.read(self._bands, window=box)
@@ -285,6 +285,14 @@ def _palette(source: DatasetReader) -> NDArray[np.uint8] | None:
         return None
     colours = source.colormap(1)
     return np.array([colours.get(i, (0, 0, 0))[:3] for i in range(256)], np.uint8)
+
+
+def _valid(vrt: WarpedVRT, box: Window) -> Mask:
+    """Return which pixels of a window have data: the mask, and the alpha band, which GDAL's mask may leave out."""
+    valid = vrt.dataset_mask(window=box) > 0
+    if ColorInterp.alpha in vrt.colorinterp:
+        valid &= vrt.read(vrt.colorinterp.index(ColorInterp.alpha) + 1, window=box) > 0
+    return np.asarray(valid, bool)
 
 
 def _encode(image: Image, valid: Mask) -> bytes:
