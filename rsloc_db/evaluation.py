@@ -128,12 +128,13 @@ def delete_run(run: int, *, url: str | None = None) -> None:
         evaluation.delete_run(conn, run)
 
 
-def load_truth(paths: Sequence[str | Path], *, simulated: bool = False, url: str | None = None) -> TruthSummary:
+def load_truth(paths: Sequence[str | Path], *, simulated: bool | None = None, url: str | None = None) -> TruthSummary:
     """Load where queries really are, for evaluation alone; loading again replaces what was there.
 
     Args:
         paths: query sets, folders or files as for ``localize``; truth is read from the CSV beside a set, or from tags.
-        simulated: whether the queries' appearance was made by a program, where the CSV does not say.
+        simulated: whether the queries' appearance was made by a program, where the CSV does not say; None leaves what
+            was said before.
         url: PostgreSQL URL; None for the settings' own.
 
     Raises:

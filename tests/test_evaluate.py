@@ -278,3 +278,6 @@ def test_truth_of_known_queries_is_loaded_again_and_again(conn: Connection, data
     table.write_text(head + row.format("a1_L15_naip.png", 2.11))
     assert load_truth([tmp_path / "set"], simulated=True).stored == 1
     assert conn.execute("SELECT ST_X(center), simulated FROM query_truth WHERE simulated").fetchall() == [(2.11, True)]
+    # loading again without a word on it, as every localize does, keeps what was said
+    assert load_truth([tmp_path / "set"]).stored == 1
+    assert conn.execute("SELECT count(*) FROM query_truth WHERE simulated").fetchone() == (1,)

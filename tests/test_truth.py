@@ -43,7 +43,7 @@ def test_a_csv_gives_centre_corners_and_provider(tmp_path: Path) -> None:
         corners=((2.4, 47.6), (2.7, 47.6), (2.7, 47.4), (2.4, 47.4)),
         provider="arcgis",
         landscape="urban",
-        simulated=False,
+        simulated=None,
         source=str(path),
     )
     assert read_truth([tmp_path / "test400"]) == [expected]
@@ -80,7 +80,7 @@ def test_a_place_off_the_earth_is_refused(tmp_path: Path, values: str, message: 
 
 def test_simulated_by_column_or_by_argument(tmp_path: Path) -> None:
     path = table(tmp_path / "set", "a.png,1,2,true", "b.png,1,2,0", "c.png,1,2,", header="imgname,lat,lon,simulated")
-    assert [truth.simulated for truth in read_truth([path])] == [True, False, False]
+    assert [truth.simulated for truth in read_truth([path])] == [True, False, None]
     assert [truth.simulated for truth in read_truth([path], simulated=True)] == [True, False, True]
     table(tmp_path / "set", "a.png,1,2,perhaps", header="imgname,lat,lon,simulated")
     with pytest.raises(QueryError, match="simulated is 'perhaps'"):

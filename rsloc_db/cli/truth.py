@@ -22,8 +22,9 @@ def _truth() -> None:
 def load(
     paths: Annotated[list[Path], typer.Argument(help="Query sets, folders or files, as for `rsloc-db localize`.")],
     simulated: Annotated[
-        bool, typer.Option("--simulated", help="Their appearance was made by a program, where the CSV does not say.")
-    ] = False,
+        bool | None,
+        typer.Option("--simulated/--real", help="Whether a program made their appearance, where the CSV does not say."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Load true places from the CSV beside a set, or from the files' tags, for queries that were localized."""

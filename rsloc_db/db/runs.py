@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -211,7 +212,7 @@ def find_cliques(conn: Connection, key: Key, target: Target, *, limit: int, hits
 def _rank_weight(hits: int) -> sql.Composable:
     """How much likelier a right hit is at a rank than a wrong one: falls as 1 / (rank + 4), 1 on average."""
     mean = float(np.mean(1 / (np.arange(1, hits + 1) + 4)))
-    return sql.SQL(f"({1 / mean:.9f} / (h.rank + 4.0))")
+    return sql.SQL(f"({1 / mean:.9f}::float8 / (h.rank + 4))")
 
 
 def ranked_cliques(conn: Connection, key: Key, limit: int) -> list[CliqueRow]:
@@ -241,8 +242,10 @@ def insert_localization(conn: Connection, key: Key, values: Mapping[str, Any]) -
 
 def finish_query(conn: Connection, key: Key, status: str, seconds: Mapping[str, float | None]) -> None:
     """Mark a query as done or failed, with the seconds of its stages (retrieve, cliques, verify, refine, total)."""
+    # Linux gives the largest resident set in kilobytes
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     timed = {f"{stage}_s": seconds.get(stage) for stage in ("retrieve", "cliques", "verify", "refine", "total")}
-    conn.execute(statement("finish_query"), {**key.columns, "status": status, **timed})
+    conn.execute(statement("finish_query"), {**key.columns, "status": status, "peak_memory_mb": memory, **timed})
 
 
 def finish_run(conn: Connection, run_id: int) -> None:

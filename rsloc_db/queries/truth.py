@@ -38,7 +38,7 @@ class Truth:
         corners: lon, lat of its corners: upper left, upper right, lower right, lower left; None where unknown.
         provider: whose image it is, or empty.
         landscape: ``urban``, ``non-urban`` or empty.
-        simulated: whether its appearance was made by a program.
+        simulated: whether its appearance was made by a program; None where nobody says.
         source: the file that this was read from.
     """
 
@@ -48,11 +48,11 @@ class Truth:
     corners: Corners | None
     provider: str
     landscape: str
-    simulated: bool
+    simulated: bool | None
     source: str
 
 
-def read_truth(paths: Sequence[Path], *, simulated: bool = False) -> list[Truth]:
+def read_truth(paths: Sequence[Path], *, simulated: bool | None = None) -> list[Truth]:
     """Read true places: from the CSV beside a set, else from the files' own tags. The localizer never calls this.
 
     A CSV row with empty lat and lon is absent. A file that neither has tells of no place and is left out.
@@ -85,14 +85,14 @@ def landscape_of(name: str) -> str:
     return "urban" if re.match(r"F\d", name) else "non-urban"
 
 
-def _read_set(query_set: QuerySet, simulated: bool) -> Iterator[Truth]:
+def _read_set(query_set: QuerySet, simulated: bool | None) -> Iterator[Truth]:
     # a CSV that says nothing of places (names and levels alone) is no reason to pass over the tags
     if query_set.table is not None and {"lat", "lon"} & set(columns(query_set.table)):
         return _from_table(query_set, query_set.table, simulated)
     return _from_tags(query_set, simulated)
 
 
-def _from_table(query_set: QuerySet, table: Path, simulated: bool) -> Iterator[Truth]:
+def _from_table(query_set: QuerySet, table: Path, simulated: bool | None) -> Iterator[Truth]:
     rows = read_table(table, ("imgname", "lat", "lon"), (*_BOX, "type", "simulated"))
     for line, row in unique_names(table, rows):
         name, where = row["imgname"], f"{table}, line {line} ({row['imgname']})"
@@ -140,7 +140,7 @@ def _place(lon: float, lat: float, where: str) -> LonLat:
     return lon, lat
 
 
-def _flag(text: str, default: bool, where: str) -> bool:
+def _flag(text: str, default: bool | None, where: str) -> bool | None:
     if not text:
         return default
     if text.lower() not in ("true", "1", "yes", "false", "0", "no"):
@@ -148,7 +148,7 @@ def _flag(text: str, default: bool, where: str) -> bool:
     return text.lower() in ("true", "1", "yes")
 
 
-def _from_tags(query_set: QuerySet, simulated: bool) -> Iterator[Truth]:
+def _from_tags(query_set: QuerySet, simulated: bool | None) -> Iterator[Truth]:
     """Yield the truth of each georeferenced file of a folder; files that are no images have none."""
     for name in sorted(image_names(query_set)):
         path = query_set.folder / name

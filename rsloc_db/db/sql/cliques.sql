@@ -32,7 +32,7 @@ WITH votes AS MATERIALIZED (
     SELECT mod(cu + i + (2 ^ %(level)s)::int / 8, greatest((2 ^ %(level)s)::int / 8, 1)) AS cu, cv + j AS cv, sum(n) AS n
     FROM blocks CROSS JOIN generate_series(-1, 1) i CROSS JOIN generate_series(-1, 1) j
     GROUP BY 1, 2
-), bands AS (
+), bands AS MATERIALIZED (
     SELECT min_abs_lat_deg, max_abs_lat_deg, count(*) AS patches FROM patch
     WHERE run_id = %(run_id)s AND query_id = %(query_id)s AND level = %(level)s
     GROUP BY 1, 2
@@ -64,10 +64,10 @@ WITH votes AS MATERIALIZED (
 ), members AS MATERIALIZED (
     SELECT DISTINCT ON (b.rank, v.patch_id) b.rank, v.id AS hit_id, v.weight, v.v,
            v.u + CASE WHEN v.bu - b.bu > 2 THEN -(2 ^ %(level)s) WHEN b.bu - v.bu > 2 THEN 2 ^ %(level)s ELSE 0 END AS u
-    FROM best b
-    JOIN binned v ON v.bv BETWEEN b.bv - 1 AND b.bv + 1
-     AND mod(v.bu - b.bu + 1 + 2 * (2 ^ %(level)s)::int, 2 * (2 ^ %(level)s)::int) BETWEEN 0 AND 2
-    ORDER BY b.rank, v.patch_id, v.weight DESC
+    FROM (SELECT rank, bu, mod(bu + i + 2 * (2 ^ %(level)s)::int, 2 * (2 ^ %(level)s)::int) AS near_u, bv + j AS near_v
+          FROM best CROSS JOIN generate_series(-1, 1) i CROSS JOIN generate_series(-1, 1) j) b
+    JOIN binned v ON v.bu = b.near_u AND v.bv = b.near_v
+    ORDER BY b.rank, v.patch_id, v.weight DESC, v.id
 ), centers AS (
     SELECT rank, sum(u * weight) / sum(weight) / 2 ^ %(level)s AS x, sum(v * weight) / sum(weight) / 2 ^ %(level)s AS y
     FROM members GROUP BY rank

@@ -39,7 +39,8 @@ ORDER BY run.id DESC;
 DELETE FROM run WHERE id = %(run)s;
 
 -- name: store_truth
--- Say where a query really is; nothing where no query of that set and name is known. Again means anew.
+-- Say where a query really is; nothing where no query of that set and name is known. Again means anew, but for
+-- what is not said of simulation.
 INSERT INTO query_truth (query_id, center, footprint, corners, provider, landscape, simulated, source)
 SELECT
     query.id,
@@ -49,14 +50,14 @@ SELECT
     ST_GeomFromText(%(corners)s, 4326),
     %(provider)s,
     %(landscape)s,
-    %(simulated)s,
+    coalesce(%(simulated)s, false),
     %(source)s
 FROM query
 WHERE (query.query_set, query.name) = (%(query_set)s, %(name)s)
 ON CONFLICT (query_id) DO UPDATE SET
     (center, footprint, corners, provider, landscape, simulated, source)
     = (excluded.center, excluded.footprint, excluded.corners, excluded.provider, excluded.landscape,
-       excluded.simulated, excluded.source);
+       coalesce(%(simulated)s, query_truth.simulated), excluded.source);
 
 -- name: evaluation_run
 -- The figures of a run that are one number.

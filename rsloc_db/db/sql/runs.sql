@@ -49,9 +49,10 @@ DELETE FROM place WHERE run_id = %(run_id)s AND query_id = %(query_id)s;
 DELETE FROM localization WHERE run_id = %(run_id)s AND query_id = %(query_id)s;
 
 -- name: finish_query
--- Mark a query of a run as done or failed, with the seconds that each stage took.
+-- Mark a query of a run as done or failed, with the seconds that each stage took and the process's memory.
 UPDATE run_query SET status = %(status)s, retrieve_s = %(retrieve_s)s, cliques_s = %(cliques_s)s,
-    verify_s = %(verify_s)s, refine_s = %(refine_s)s, total_s = %(total_s)s
+    verify_s = %(verify_s)s, refine_s = %(refine_s)s, total_s = %(total_s)s,
+    peak_memory_mb = %(peak_memory_mb)s
 WHERE run_id = %(run_id)s AND query_id = %(query_id)s;
 
 -- name: finish_run
