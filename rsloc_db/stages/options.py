@@ -18,8 +18,8 @@ class Options:
         model: name of the embedder.
         galleries: names of the galleries to search; None for all.
         within: GeoJSON of the polygon (EPSG:4326) that the search is limited to, or None.
-        hits: tiles a patch.
-        patches: most patches a query, level and window width.
+        hits: tiles a patch of the widest windows; of narrower ones fewer.
+        patches: most patches of the widest windows, a query and level; of narrower ones more.
         retrieval: ``knn`` (patches, nearest tiles, cliques), ``exhaustive`` (all of the gallery's gradient maps) or
             ``auto``: knn, and exhaustive where that finds nothing in a gallery that is not too large.
         cliques: most candidates that are compared with stored gradient maps, or that exhaustive retrieval returns.

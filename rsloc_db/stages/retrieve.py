@@ -2,8 +2,8 @@
 
 A patch is square on the ground, as the gallery's windows are, so it fits them at one latitude. A Mercator query's patch
 fits at all of them; where a pixel is ground metres or degrees the patch's size or aspect depends on the unknown
-latitude, so patches are cut for bands of it. Patches lie half a tile apart, because a window matches best when it is
-in phase with the tile grid (METHOD: misalignment costs more than season).
+latitude, so patches are cut for bands of it. Patches lie a sixth of a window apart, so that one of them is within a
+twelfth of each of the gallery's windows: misalignment costs more than season (docs/model_card.md).
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ BAND_RATIO = 1.13
 """A band of latitudes spans at most this ratio of cos(latitude): half of it is the largest error of scale."""
 ENOUGH_PATCHES = 12
 """Below this many patches they are cut closer together."""
+MIN_HITS = 20
+"""Fewest tiles a patch."""
 MIN_VALID = 0.7
 """Least share of a patch that must be imagery."""
 
@@ -53,30 +55,35 @@ def retrieve(
     Returns:
         The number of patches.
     """
-    patches = [
-        p
-        for level in sorted({t.level for t in targets})
-        for p in _cut_level(query.frame, targets, level, options.patches)
-    ]
+    levels = sorted({t.level for t in targets})
+    patches = [p for level in levels for p in _cut_level(query.frame, targets, level, options.patches)]
     patches = useful(query.image, query.valid, patches)
     if not patches:
         return 0
     copy_patches(conn, key, patches, embed_patches(query.image, query.valid, patches, embedder))
-    cut = {(p.level, p.window_tiles) for p in patches}
+    widest = {level: max((p.window_tiles for p in patches if p.level == level), default=1) for level in levels}
     for target in targets:
-        if (target.level, target.window_tiles) in cut:
-            search(conn, key, target, query.frame.scale.pixels, limit=options.hits, within=options.within)
+        # narrow windows are many, and only those in phase with the grid are right: these are found among the first
+        hits = max(options.hits * target.window_tiles // widest[target.level], MIN_HITS)
+        if target.window_tiles <= widest[target.level]:
+            search(conn, key, target, query.frame.scale.pixels, limit=hits, within=options.within)
     return len(patches)
 
 
 def _cut_level(frame: Frame, targets: Sequence[Target], level: int, max_patches: int) -> list[PatchRow]:
-    """Cut the patches for one level: for every window width that was embedded, and every band of latitudes."""
+    """Cut the patches for one level: for every window width that was embedded, and every band of latitudes.
+
+    There may be ``max_patches`` of the widest windows that fit, and the more of narrower ones.
+    """
     here = [t for t in targets if t.level == level]
     bands = latitude_bands(frame.scale, min(t.min_abs_lat_deg for t in here), max(t.max_abs_lat_deg for t in here))
     patches: list[PatchRow] = []
+    widest = 0
     for window_tiles in sorted({t.window_tiles for t in here}, reverse=True):
-        for band in bands:
-            patches += cut(frame, level, window_tiles, band, max(max_patches // len(bands), ENOUGH_PATCHES))
+        most = max(max_patches * max(widest, window_tiles) // window_tiles // len(bands), ENOUGH_PATCHES)
+        found = [p for band in bands for p in cut(frame, level, window_tiles, band, most)]
+        widest = max(widest, window_tiles if found else 0)
+        patches += found
     return patches
 
 
@@ -111,16 +118,16 @@ def patch_size(scale: Scale, level: int, window_tiles: int, band: tuple[float, f
 
 
 def cut(frame: Frame, level: int, window_tiles: int, band: tuple[float, float], max_patches: int) -> list[PatchRow]:
-    """Lay patches over a query, half a tile apart, or closer where that gives only a few.
+    """Lay patches over a query, a sixth of a window apart, or a twelfth where that gives only a few.
 
     A query a little smaller than a window still gives one patch, whose rim is filled up; a much smaller one gives none.
     """
     width, height = patch_size(frame.scale, level, window_tiles, band)
     if frame.width_px < 0.7 * width or frame.height_px < 0.7 * height:
         return []
-    for part in (2, 4, 8):
-        x = _centers(frame.width_px, width, width / window_tiles / part)
-        y = _centers(frame.height_px, height, height / window_tiles / part)
+    for step in (1 / 6, 1 / 12):
+        x = _centers(frame.width_px, width, width * step)
+        y = _centers(frame.height_px, height, height * step)
         if len(x) * len(y) >= ENOUGH_PATCHES:
             break
     places = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
