@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import cv2
@@ -20,6 +21,7 @@ from rsloc_db.types import Bounds, Cell, Image
 
 MAX_SIDE_PX = 4096
 MAX_TILES = 5000
+SPAN = 64
 NOTHING = (205, 208, 214)
 """Colour of places of which a gallery has no tile."""
 
@@ -74,15 +76,22 @@ def basemap(
 def _draw_gallery(conn: Connection, gallery: Gallery, level: int, onto: Basemap, max_tiles: int) -> None:
     grid = grids.grid(gallery.grid)
     cells, stride = map_cells(conn, _cell_box(gallery, level, onto.bounds), max_tiles)
-    for cell in cells:
-        for tile in read_tiles(conn, gallery, level, (cell.column, cell.column), (cell.row, cell.row), newest=True):
-            first = grids.cell_bounds(grid, cell)
-            last = grids.cell_bounds(grid, _last_of(cell, stride))
-            _paste(
-                *decode_tile(gallery, tile),
-                Bounds(first.west_deg, last.south_deg, last.east_deg, first.north_deg),
-                onto,
-            )
+    for columns, row in _spans(cells, stride):
+        for tile in read_tiles(conn, gallery, level, columns, (row, row), newest=True):
+            first, last = grids.cell_bounds(grid, tile.cell), grids.cell_bounds(grid, _last_of(tile.cell, stride))
+            box = Bounds(first.west_deg, last.south_deg, last.east_deg, first.north_deg)
+            _paste(*decode_tile(gallery, tile), box, onto)
+
+
+def _spans(cells: Sequence[Cell], stride: int) -> Iterator[tuple[tuple[int, int], int]]:
+    """Yield what to read at a time: (first, last column) and row; neighbours are read together where all are drawn."""
+    for row, line in groupby(cells, key=lambda cell: cell.row):
+        columns = [cell.column for cell in line]
+        if stride == 1:
+            for start in range(columns[0], columns[-1] + 1, SPAN):
+                yield (start, min(start + SPAN - 1, columns[-1])), row
+        else:
+            yield from (((column, column), row) for column in columns)
 
 
 def _last_of(cell: Cell, stride: int) -> Cell:

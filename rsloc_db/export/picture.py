@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rsloc_db.export.page import COLOURS, aspect, middle
-from rsloc_db.export.run_map import QueryMap, Ring, RunMap
+from rsloc_db.export.run_map import QueryMap, Ring, RunMap, shrunk
 from rsloc_db.types import Image
 
 COLUMNS, MAX_SHOWN = 4, 24
+MAP_PX = 1600
 Dashes = str | tuple[int, tuple[int, int]]
 _HALO = [effects.withStroke(linewidth=2.5, foreground="black")]
 
@@ -41,7 +42,7 @@ def write_picture(found: RunMap, path: Path) -> None:
 def _draw_map(axes: Axes, found: RunMap) -> None:
     for base in found.basemaps:
         b = base.bounds
-        axes.imshow(base.image, extent=(b.west_deg, b.east_deg, b.south_deg, b.north_deg), interpolation="antialiased")
+        axes.imshow(shrunk(base.image, MAP_PX), extent=(b.west_deg, b.east_deg, b.south_deg, b.north_deg))
     for query in found.queries:
         _draw_outlines(axes, query.found, COLOURS.get(query.verdict, "grey"), 2.0, "-")
         _draw_outlines(axes, query.truth, "white", 1.0, (0, (4, 3)))

@@ -28,7 +28,7 @@ MAX_THUMBNAILS = 60
 MAX_DETAILS = 40
 DETAIL_PX = 700
 DETAIL_TILES = 400
-COARSE = 2.0
+COARSE = 3.0
 """A footprint gets a base map of its own where it is shown this many times smaller than it is known."""
 
 
@@ -158,7 +158,12 @@ def _thumbnail(path: Path) -> Image | None:
         image, _ = load_image(path)
     except ImageError:
         return None
-    scale = min(1.0, THUMBNAIL_PX / max(image.shape[:2]))
+    return shrunk(image, THUMBNAIL_PX)
+
+
+def shrunk(image: Image, side_px: int) -> Image:
+    """Return an image whose longer side is at most ``side_px``."""
+    scale = min(1.0, side_px / max(image.shape[:2]))
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 

@@ -56,9 +56,9 @@ UPDATE run_query SET status = %(status)s, retrieve_s = %(retrieve_s)s, cliques_s
 WHERE run_id = %(run_id)s AND query_id = %(query_id)s;
 
 -- name: finish_run
--- Mark a run as finished once none of its queries is pending.
+-- Mark a run as finished once none of its queries is pending; a rerun with nothing to do leaves it as it is.
 UPDATE run SET finished_at = now()
-WHERE id = %(run_id)s AND NOT EXISTS (SELECT FROM run_query WHERE run_id = %(run_id)s AND status = 'pending');
+WHERE id = %(run_id)s AND finished_at IS NULL AND NOT EXISTS (SELECT FROM run_query WHERE run_id = %(run_id)s AND status = 'pending');
 
 -- name: insert_place
 -- Keep a place that was verified.
