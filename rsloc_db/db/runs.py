@@ -118,7 +118,11 @@ def begin_run(
 
 
 def find_run(conn: Connection, settings_hash: str) -> int | None:
-    """Return the newest run with these settings, queries, galleries and code, or None."""
+    """Return the newest run with these settings, queries, galleries and code, or None.
+
+    Until the transaction ends, other processes that look for it wait: of two that begin it at once one does.
+    """
+    conn.execute(statement("lock_run"), {"settings_hash": settings_hash})
     row = conn.execute(statement("find_run"), {"settings_hash": settings_hash}).fetchone()
     return int(row[0]) if row else None
 
@@ -128,13 +132,19 @@ def pending_queries(conn: Connection, run_id: int) -> set[int]:
     return {int(row[0]) for row in conn.execute(statement("pending_queries"), {"run_id": run_id})}
 
 
-def claim_query(conn: Connection, key: Key) -> bool:
+def claim_query(conn: Connection, key: Key, *, wait: bool = False) -> bool:
     """Lock a query until the transaction ends and forget what an unfinished try left of it.
 
+    Args:
+        conn: a connection in a transaction.
+        key: the query.
+        wait: whether to wait for another process that holds the query.
+
     Returns:
-        False when another process holds the query or has done it.
+        False when another process has done the query, or holds it and is not waited for.
     """
-    if conn.execute(statement("claim_query"), key.columns).fetchone() is None:
+    name = "await_query" if wait else "claim_query"
+    if conn.execute(statement(name), key.columns).fetchone() is None:
         return False
     for name in ("delete_localization", "delete_places", "delete_cliques", "delete_patches"):
         conn.execute(statement(name), key.columns)

@@ -83,10 +83,18 @@ def run_batch(
         conn.commit()
         todo = runs.pending_queries(conn, run_id)
         progress.task("localize", total=len(members), done=len(members) - len(todo))
-        for member in members:
-            if member.query_id in todo:
-                _localize_member(conn, Key(run_id, member.query_id), member.file, space, embedder, options, progress)
-                progress.advance()
+        waiting = [m for m in members if m.query_id in todo]
+        # first what nobody holds, then what other processes held, unless they have done it
+        for wait in (False, True):
+            for member in list(waiting):
+                key = Key(run_id, member.query_id)
+                claimed = runs.claim_query(conn, key, wait=wait)
+                if claimed:
+                    _localize_member(conn, key, member.file, space, embedder, options, progress)
+                if claimed or wait:
+                    waiting.remove(member)
+                    progress.advance()
+                conn.commit()
         runs.finish_run(conn, run_id)
         conn.commit()
     except psycopg.OperationalError as error:
@@ -167,10 +175,7 @@ def _localize_member(
     options: Options,
     progress: Progress,
 ) -> None:
-    """Localize one query in one transaction; what goes wrong with it is its own failure, and the batch goes on."""
-    if not runs.claim_query(conn, key):
-        conn.rollback()
-        return
+    """Localize a claimed query; what goes wrong with it is its own failure, and the batch goes on."""
     try:
         clock = _Clock()
         with conn.transaction():
@@ -187,7 +192,6 @@ def _localize_member(
         progress.note(f"{file.name}: failed: {reason}")
         store_failure(conn, key, reason)
         runs.finish_query(conn, key, "failed", {})
-    conn.commit()
 
 
 class _Clock:

@@ -27,10 +27,19 @@ ON CONFLICT DO NOTHING;
 -- Queries of a run that are still to do; those that failed are tried again.
 SELECT query_id FROM run_query WHERE run_id = %(run_id)s AND status <> 'done';
 
+-- name: lock_run
+-- Let one process at a time look for a run of these settings and begin it.
+SELECT pg_advisory_xact_lock(hashtext('rsloc-db run'), hashtext(%(settings_hash)s));
+
 -- name: claim_query
 -- Lock a query of a run until the transaction ends; no row when another process holds it or has done it.
 SELECT query_id FROM run_query WHERE run_id = %(run_id)s AND query_id = %(query_id)s AND status <> 'done'
 FOR UPDATE SKIP LOCKED;
+
+-- name: await_query
+-- The same, but wait for a process that holds it; no row when that has done it.
+SELECT query_id FROM run_query WHERE run_id = %(run_id)s AND query_id = %(query_id)s AND status <> 'done'
+FOR UPDATE;
 
 -- name: delete_patches
 -- Forget the patches of a query in a run, and with them their hits.
