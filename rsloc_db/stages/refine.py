@@ -27,8 +27,6 @@ MAX_DEFORMATION = 0.04
 """Two blocks agree when their shifts differ by at most this share of their distance (plus ``TOLERANCE_PX``)."""
 TOLERANCE_PX = 2.5
 """And this many grid pixels: what two good block matches scatter."""
-
-
 MAX_SIDE_PX = 3000
 """Queries larger than about this many grid pixels a side are refined at a coarser step."""
 MIN_BLOCK = 0.6
@@ -162,14 +160,16 @@ def agreeing(matches: Matches) -> NDArray[np.bool_]:
     d = np.column_stack([matches.dx, matches.dy])
     apart = np.linalg.norm(p[:, None] - p[None], axis=2)
     agree = np.linalg.norm(d[:, None] - d[None], axis=2) <= TOLERANCE_PX + MAX_DEFORMATION * apart
+    votes = agree.sum(axis=1)
     chosen = np.zeros(len(p), bool)
     candidates = np.ones(len(p), bool)
     while candidates.any():
-        votes = np.where(candidates, (agree & candidates).sum(axis=1), -1)
-        best = int(votes.argmax())
+        best = int(np.where(candidates, votes, -1).argmax())
         chosen[best] = True
-        candidates &= agree[best]
-        candidates[best] = False
+        leaving = candidates & ~agree[best]
+        leaving[best] = True
+        votes -= agree[:, leaving].sum(axis=1)
+        candidates &= ~leaving
     return chosen
 
 
