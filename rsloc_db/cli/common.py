@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,8 @@ from rich.progress import Progress as RichProgress
 from rsloc_db.types import Progress, Silent
 
 DEBUG: ContextVar[bool] = ContextVar("debug", default=False)
-stdout = Console(highlight=False, soft_wrap=True)
+# where there is no terminal, a table is not squeezed into 80 columns: names would be cut
+stdout = Console(highlight=False, soft_wrap=True, width=shutil.get_terminal_size((180, 50)).columns)
 stderr = Console(stderr=True, highlight=False)
 
 
