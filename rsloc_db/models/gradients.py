@@ -1,9 +1,9 @@
-"""The default embedder: a grid of oriented gradients (GIST; Oliva and Torralba 2001) with a learned whitening.
+"""The default embedder: a grid of oriented gradients (GIST; Oliva and Torralba 2001) and their spectrum, whitened.
 
 Fields, roads, rivers and roofs keep their edges while the seasons change their colours, so a window is described by
-how much edge of which direction lies in which of its cells. A closed-form linear map, fitted once by
-``benchmarks/fit_gradients.py`` and kept in ``gradients_v1.npz``, then discounts what shifts, seasons and sensors
-change (see docs/model_card.md).
+how much edge of which direction lies in which of its cells, and how those edges repeat. A closed-form linear map,
+fitted once by ``benchmarks/fit_gradients.py`` and kept in ``gradients_v1.npz``, then discounts what shifts, seasons
+and sensors change (see docs/model_card.md).
 
 NumPy and OpenCV only.
 """
@@ -29,6 +29,9 @@ from rsloc_db.types import Floats, Image
 WEIGHTS = "gradients_v1.npz"
 
 _Map = NDArray[np.float32]
+SPECTRUM_CELLS = 12
+"""Cells a side of the maps that the spectrum is taken of."""
+
 _TINY = np.float32(1e-6)
 
 
@@ -38,44 +41,53 @@ class Layout:
 
     Attributes:
         input_px: side of the window in pixels.
-        bins: orientations over half a turn (an edge and its negative are the same).
+        bins: directions over half a turn (an edge and its negative are the same).
         cells: cells a side at each scale; every further scale halves the image.
-        doublings: a gradient is shared among the bins by |cos| to the power 2 ** doublings.
+        waves: the highest frequency of the spectrum, in waves a window.
+        doublings: a gradient is shared among the directions by |cos| to the power 2 ** doublings.
         floor: what a gradient is compared with, in medians of the window's own gradients.
     """
 
     input_px: int = 96
-    bins: int = 16
-    cells: tuple[int, ...] = (4, 4)
-    doublings: int = 5
+    bins: int = 8
+    cells: tuple[int, ...] = (3, 3)
+    waves: int = 4
+    doublings: int = 3
     floor: float = 3.0
 
     @property
     def length(self) -> int:
         """Number of measurements of one window."""
-        return sum(self.bins * n * n for n in self.cells)
+        return self.bins * (sum(n * n for n in self.cells) + int(_half_plane(self.waves).sum()))
 
 
 def describe(window: Image, layout: Layout) -> _Map:
-    """Measure how much edge of each direction lies in each cell of a window. Colour is not used: seasons change it.
+    """Measure where edges of each direction lie in a window. Colour is not used: seasons change it.
+
+    The cells tell where in the window; the spectrum of each direction's map tells the arrangement wherever it lies, as
+    the modulus of a Fourier coefficient does not change with a shift.
 
     Args:
         window: (input_px, input_px, 3) uint8 RGB.
         layout: how.
 
     Returns:
-        (layout.length,) float32: one unit vector for each scale, or zeros for a flat window.
+        (layout.length,) float32: a unit vector for the cells of each scale and one for the spectrum; zeros for a flat
+        window.
     """
     grey = np.asarray(cv2.cvtColor(window, cv2.COLOR_RGB2GRAY), np.float32)
-    scales = []
-    for cells in layout.cells:
-        scales.append(_orientations(grey, cells, layout))
+    parts = []
+    for scale, cells in enumerate(layout.cells):
+        edges = _edges(grey, layout)
+        parts.append(_pooled(edges, cells))
+        if scale == 0:
+            parts.append(_spectrum(_pooled(edges, SPECTRUM_CELLS), layout.waves))
         grey = np.asarray(cv2.pyrDown(grey), np.float32)
-    return np.concatenate(scales)
+    return np.concatenate([_unit(part.ravel()) for part in parts])
 
 
-def _orientations(grey: _Map, cells: int, layout: Layout) -> _Map:
-    """Pool the edges of each direction over a grid of overlapping cells; unit length, or zero for a flat image."""
+def _edges(grey: _Map, layout: Layout) -> _Map:
+    """Return how strong an edge of each direction each pixel is: (bins, H, W), from 0 to 1."""
     smooth = cv2.GaussianBlur(grey, (0, 0), 0.8)
     gradient = np.stack([cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)]).reshape(2, -1)
     length = np.sqrt((gradient * gradient).sum(0))
@@ -85,9 +97,29 @@ def _orientations(grey: _Map, cells: int, layout: Layout) -> _Map:
     share = np.stack([np.cos(angle), np.sin(angle)], 1) @ (gradient / (length + _TINY))
     for _ in range(layout.doublings):
         share *= share
-    share *= strength
-    pool = _pooling(grey.shape[0], cells)
-    return _unit((pool @ share.reshape(layout.bins, *grey.shape) @ pool.T).ravel())
+    return np.asarray((share * strength).reshape(layout.bins, *grey.shape), np.float32)
+
+
+def _pooled(edges: _Map, cells: int) -> _Map:
+    """Average (bins, H, H) maps over a grid of overlapping cells: (bins, cells, cells)."""
+    pool = _pooling(edges.shape[1], cells)
+    return np.asarray(pool @ edges @ pool.T, np.float32)
+
+
+def _spectrum(maps: _Map, waves: int) -> _Map:
+    """Return the moduli of the low frequencies of each map, the mean made weak: (bins, frequencies)."""
+    signed = [*range(waves + 1), *range(-waves, 0)]
+    modulus = np.abs(np.fft.rfft2(maps))[:, signed, : waves + 1]
+    modulus[:, 0, 0] *= 0.3
+    return np.asarray(modulus[:, _half_plane(waves)], np.float32)
+
+
+@cache
+def _half_plane(waves: int) -> NDArray[np.bool_]:
+    """Return which of (2 waves + 1, waves + 1) frequencies to keep: a real map's others repeat them."""
+    keep = np.ones((2 * waves + 1, waves + 1), bool)
+    keep[waves + 1 :, 0] = False
+    return keep
 
 
 @cache
