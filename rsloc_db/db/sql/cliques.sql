@@ -53,12 +53,13 @@ WITH votes AS MATERIALIZED (
         SELECT least(0.5, greatest((t.n - t.present) / 256.0 / m.patches, 1e-4))::float8 AS lambda
     ) l
 ), best AS MATERIALIZED (
-    -- of windows that overlap the best one stays
+    -- of neighbouring windows the best one stays; were it of all that overlap, a window could lose to one that itself
+    -- loses to a third, far away
     SELECT s.*, row_number() OVER (ORDER BY s.score DESC, s.bu, s.bv) AS rank FROM scored s
     WHERE NOT EXISTS (
         SELECT FROM scored o
-        WHERE mod(o.bu - s.bu + 2 + 2 * (2 ^ %(level)s)::int, 2 * (2 ^ %(level)s)::int) <= 4
-          AND abs(o.bv - s.bv) <= 2
+        WHERE mod(o.bu - s.bu + 1 + 2 * (2 ^ %(level)s)::int, 2 * (2 ^ %(level)s)::int) <= 2
+          AND abs(o.bv - s.bv) <= 1
           AND (o.score, o.bu, o.bv) > (s.score, s.bu, s.bv))
     ORDER BY s.score DESC, s.bu, s.bv LIMIT %(limit)s
 ), members AS MATERIALIZED (
