@@ -13,8 +13,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from affine import Affine
 from pyproj import Geod, Transformer
+from rasterio.transform import Affine
 from rasters import write
 from sources import Row, jpeg, write_ge_tiles
 
@@ -42,15 +42,19 @@ def tiles(image: Image, column: int, row: int) -> list[Row]:
     """Cut an image into rows of a ge_tiles file, its upper left tile at a cell."""
     cells = [(x, y) for y in range(len(image) // TILE_PX) for x in range(image.shape[1] // TILE_PX)]
     cut = [image[y * TILE_PX : (y + 1) * TILE_PX, x * TILE_PX : (x + 1) * TILE_PX] for x, y in cells]
-    return [(LEVEL, column + x, row + y, 1_500_000_000, jpeg(part)) for (x, y), part in zip(cells, cut, strict=True)]
+    return [
+        (LEVEL, (column + x) % 2**LEVEL, row + y, 1_500_000_000, jpeg(part))
+        for (x, y), part in zip(cells, cut, strict=True)
+    ]
 
 
-def write_gallery(path: Path) -> Path:
+def write_gallery(path: Path, column: int = COLUMN) -> Path:
+    """Write the gallery, its upper left cell at a column, which may bring it across the antimeridian."""
     whole = picture(SEED, GALLERY_SEASON)
     rows = [
         tile
         for (east, south), (down, right) in MIRRORS.items()
-        for tile in tiles(whole[::down, ::right], COLUMN + east, ROW + south)
+        for tile in tiles(whole[::down, ::right], column + east, ROW + south)
     ]
     return write_ge_tiles(path, rows)
 
@@ -90,16 +94,14 @@ def cut(
     at: tuple[float, float] = (1000.3, 950.7),
     shape: tuple[int, int] = (640, 704),
     seed: int = SEED,
-    turn_deg: float = 0.0,
 ) -> Cut:
     """Cut a query of (height, width) pixels out of the land, its centre at a pixel of the land, in any CRS."""
     center, (height, width) = lonlat(*at), shape
     x0, y0 = Transformer.from_crs(4326, crs, always_xy=True).transform(*center)
-    grid = Affine.translation(x0, y0) * Affine.rotation(turn_deg) * Affine.scale(size, -size)
-    transform = grid * Affine.translation(-width / 2, -height / 2)
+    transform = Affine(size, 0, x0 - size * width / 2, 0, -size, y0 + size * height / 2)
     # four samples a pixel, averaged
     x, y = np.meshgrid((np.arange(2 * width) + 0.5) / 2, (np.arange(2 * height) + 0.5) / 2)
-    lon, lat = Transformer.from_crs(crs, 4326, always_xy=True).transform(*(transform * (x, y)))
+    lon, lat = Transformer.from_crs(crs, 4326, always_xy=True).transform(transform.c + size * x, transform.f - size * y)
     map_x, map_y = (lon + 180) * PX_PER_DEG - COLUMN * TILE_PX, (180 - lat) * PX_PER_DEG - ROW * TILE_PX
     fine = cv2.remap(picture(seed, QUERY_SEASON), *_map(map_x, map_y), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return Cut(_camera(cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA)), crs, transform, center)
