@@ -2,8 +2,8 @@
 
 A patch is square on the ground, as the gallery's windows are, so it fits them at one latitude. A Mercator query's patch
 fits at all of them; where a pixel is ground metres or degrees the patch's size or aspect depends on the unknown
-latitude, so patches are cut for bands of it. Patches lie a sixth of a window apart, so that one of them is within a
-twelfth of each of the gallery's windows: misalignment costs more than season (docs/model_card.md).
+latitude, so patches are cut for bands of it. Patches lie so close that one of them is within a twelfth of a window (an
+eighth of a tile) of each of the gallery's: misalignment costs more than season (docs/model_card.md).
 """
 
 from __future__ import annotations
@@ -118,14 +118,14 @@ def patch_size(scale: Scale, level: int, window_tiles: int, band: tuple[float, f
 
 
 def cut(frame: Frame, level: int, window_tiles: int, band: tuple[float, float], max_patches: int) -> list[PatchRow]:
-    """Lay patches over a query, a sixth of a window apart, or a twelfth where that gives only a few.
+    """Lay patches over a query: a sixth of a window apart, but a quarter of a tile; a twelfth where these are few.
 
     A query a little smaller than a window still gives one patch, whose rim is filled up; a much smaller one gives none.
     """
     width, height = patch_size(frame.scale, level, window_tiles, band)
     if frame.width_px < 0.7 * width or frame.height_px < 0.7 * height:
         return []
-    for step in (1 / 6, 1 / 12):
+    for step in (max(1 / 6, 1 / 4 / window_tiles), 1 / 12):
         x = _centers(frame.width_px, width, width * step)
         y = _centers(frame.height_px, height, height * step)
         if len(x) * len(y) >= ENOUGH_PATCHES:
