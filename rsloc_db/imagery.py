@@ -48,8 +48,12 @@ def decode(data: bytes) -> Image:
     return decode_valid(data)[0]
 
 
-def decode_valid(data: bytes) -> tuple[Image, Mask]:
+def decode_valid(data: bytes, *, checked: bool = False) -> tuple[Image, Mask]:
     """Decode as ``decode`` does, and tell which pixels are valid: those at least half opaque.
+
+    Args:
+        data: the encoded image.
+        checked: whether it has been decoded before: damage is not looked for again, which takes most of the time.
 
     Returns:
         (H, W, 3) uint8 RGB and its (H, W) mask.
@@ -61,6 +65,8 @@ def decode_valid(data: bytes) -> tuple[Image, Mask]:
     if driver is None:
         raise ImageError(f"expected a JPEG, PNG or WebP image, found {describe_bytes(data)}")
     try:
+        if not checked:
+            _check(data, driver)
         bands, opaque = _bands(data, driver)
     except (RasterioError, cv2.error) as error:
         raise ImageError(f"damaged or truncated {driver} image of {len(data)} bytes: {_cause(error)}") from error
@@ -76,16 +82,24 @@ def _cause(error: BaseException) -> str:
     return str(error.__cause__ or error).strip() or type(error).__name__
 
 
-def _bands(data: bytes, driver: str) -> tuple[NDArray[np.generic], Mask | None]:
-    """Return (B, H, W) colour bands and, of an image with alpha, the (H, W) mask of opaque pixels."""
+def _check(data: bytes, driver: str) -> None:
+    """Refuse an image that is too large, and a JPEG that a decoder would have to fill up.
+
+    OpenCV fills what a JPEG misses and says so on stderr alone; GDAL makes errors of the decoder's warnings. With PNG
+    and WebP it is the other way round.
+    """
     with rasterio.Env(**_GDAL_OPTIONS), MemoryFile(data) as memory, quiet_open(memory, driver=driver) as source:
         check_size(source.width, source.height)
-        if driver == "JPEG":
-            # a file cut short and filled up with zeros decodes without a warning, but has lost its end marker
-            if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-                raise ImageError(f"truncated JPEG image of {len(data)} bytes: it has no end marker")
-            return source.read(), None
-    # GDAL accepts truncated PNGs; OpenCV's readers of PNG and WebP do not
+        if driver != "JPEG":
+            return
+        # a file cut short and filled up with zeros decodes without a warning, but has lost its end marker
+        if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+            raise ImageError(f"truncated JPEG image of {len(data)} bytes: it has no end marker")
+        source.read()
+
+
+def _bands(data: bytes, driver: str) -> tuple[NDArray[np.generic], Mask | None]:
+    """Return (B, H, W) colour bands and, of an image with alpha, the (H, W) mask of opaque pixels."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ImageError(f"damaged or truncated {driver} image of {len(data)} bytes")

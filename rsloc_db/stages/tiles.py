@@ -71,7 +71,7 @@ def decode_tile(gallery: Gallery, tile: TileRow) -> tuple[Image, Mask]:
         GalleryError: the image is missing or damaged, though it was fine when it was ingested.
     """
     try:
-        image, valid = imagery.decode_valid(tile.data or b"")
+        image, valid = imagery.decode_valid(tile.data or b"", checked=True)
     except ImageError as error:
         raise GalleryError(
             f"gallery {gallery.name!r}: tile {tile_name(tile.cell)} cannot be read any more ({error}); "
