@@ -21,6 +21,11 @@ def default_home() -> Path:
     return Path(base) / "rsloc-db"
 
 
+def _cores() -> int:
+    """Return the cores that this process may use; not every system tells, then those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Settings(BaseSettings):
     """What the environment says; every variable begins with RSLOC_.
 
@@ -36,7 +41,7 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=default_home)
     database_url: SecretStr | None = None
     deb_mirror: str | None = None
-    workers: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
+    workers: int = Field(default_factory=_cores, ge=1)
 
     @cached_property
     def cache(self) -> Path:
