@@ -85,7 +85,8 @@ def figure(found: RunMap) -> Any:
         margin={"l": 40, "r": 10, "t": 10, "b": 30},
         dragmode="pan",
         plot_bgcolor="#cdd0d6",
-        legend={"bgcolor": "rgba(255,255,255,.8)", "x": 0.01, "y": 0.01, "yanchor": "bottom"},
+        # dark, for the truth is drawn in white
+        legend={"bgcolor": "rgba(30,34,42,.75)", "font": {"color": "#fff"}, "x": 0.01, "y": 0.01, "yanchor": "bottom"},
     )
     b = found.bounds
     axis = {"showgrid": False, "zeroline": False, "ticksuffix": "°"}
