@@ -55,3 +55,14 @@ def test_neighbours_are_those_nearest_in_date() -> None:
         assert [int(image[at][0]) for at in (middle, right, left)] == pytest.approx([own, beside, 200], abs=2)
         assert valid[256:512].all()
         assert not valid[:256].any()
+
+
+@pytest.mark.parametrize("cell", [Cell(1, 0, 0), Cell(1, 1, 1), Cell(20, 7, 2**18), Cell(0, 0, 0)])
+def test_windows_at_the_poles_are_images(cell: Cell) -> None:
+    """A window at a pole is a line: it is as wide as all the longitudes there are, and hardly high."""
+    ramp = np.arange(3 * TILE_PX) / (3 * TILE_PX) * 250
+    mosaic = np.repeat(np.repeat(np.rint(ramp)[None, :, None], 3 * TILE_PX, 0), 3, 2).astype(np.uint8)
+    window = cut_window(grid("google_earth"), cell, 3, mosaic, np.ones(mosaic.shape[:2], bool), 48)
+    assert window.shape == (48, 48, 3)
+    assert window[:, -1].min() > 240
+    assert window[:, 0].max() < 10

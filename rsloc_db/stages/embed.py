@@ -30,6 +30,8 @@ from rsloc_db.types import Cell, Image, Progress
 BLOCK = 16
 """Cells of a block, an axis: a block is what a worker reads and what a kill loses."""
 EMBED_BATCH = 64
+MAX_LAT_DEG = 89.99
+"""Nearer to a pole windows are as high as here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,8 @@ def cut_window(tile_grid: TileGrid, cell: Cell, window_tiles: int, image: Image,
     lon, lat = cell_center(tile_grid, cell)
     x, y = tile_grid.to_pixels(np.array(lon), np.array(lat), cell.level)
     rim_px = (len(image) - TILE_PX) / 2
-    east_m, north_m = ground_resolution_m(tile_grid, cell.level, lat)
+    # at the pole itself, where tiles of level 1 have their middle, a window would have no height
+    east_m, north_m = ground_resolution_m(tile_grid, cell.level, min(max(lat, -MAX_LAT_DEG), MAX_LAT_DEG))
     width_px = float(window_tiles * TILE_PX)
     x_px, y_px = float(x) - cell.column * TILE_PX + rim_px, float(y) - cell.row * TILE_PX + rim_px
     return imagery.window(image, valid, x_px, y_px, width_px, width_px * east_m / north_m, size_px)
