@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import shapely
-from shapely.errors import ShapelyError
 
 from rsloc_db.db import runs
 from rsloc_db.db.connection import connect, require_schema
-from rsloc_db.errors import QueryError
+from rsloc_db.errors import AreaError, QueryError
 from rsloc_db.evaluation import load_truth
+from rsloc_db.geometry import read_shape
 from rsloc_db.models import DEFAULT, embedder
 from rsloc_db.queries import read_queries
 from rsloc_db.stages.localize import run_batch
@@ -60,7 +60,7 @@ def localize(
         gsd: size of their pixels in metres.
         pixels: what a pixel is: mercator, ground or degrees; by default as the file's CRS says, else mercator.
         gallery: name or names of the galleries to search; all by default.
-        within: polygon to search in (EPSG:4326), as WKT, GeoJSON or the path of a GeoJSON file.
+        within: polygon to search in (EPSG:4326), as WKT, GeoJSON or the path of a file of either.
         retrieval: knn, exhaustive, or auto: knn first, exhaustive where that finds nothing.
         top: how many places to return for each query.
         model: the embedder whose vectors are searched.
@@ -72,6 +72,8 @@ def localize(
     Raises:
         RslocError: an option or a path is wrong, there is no gallery, or the database is not there.
     """
+    if not paths:
+        raise QueryError("there is nothing to localize: name an image, a folder or a query set")
     files = read_queries([Path(p) for p in paths], level=level, gsd_m=gsd, pixels=pixels)
     names = (gallery,) if isinstance(gallery, str) else tuple(gallery) if gallery else None
     polygon = read_polygon(within) if within else None
@@ -86,24 +88,13 @@ def localize(
 
 
 def read_polygon(text: str) -> str:
-    """Return a polygon as GeoJSON (EPSG:4326) from WKT, GeoJSON or the path of a GeoJSON file.
+    """Return a polygon as GeoJSON (EPSG:4326) from WKT, GeoJSON or the path of a file of either.
 
     Raises:
-        QueryError: it is none of these, no area, not valid, or off the Earth.
+        AreaError: it is none of these, no area, not valid, or off the Earth.
     """
-    path = Path(text)
-    if len(text) < 4096 and not text.lstrip().startswith("{") and path.is_file():
-        text = path.read_text()
-    try:
-        shape = shapely.from_geojson(text) if text.lstrip().startswith("{") else shapely.from_wkt(text)
-    except ShapelyError as error:
-        raise QueryError(f"the polygon is neither WKT nor GeoJSON nor a GeoJSON file: {error}") from None
+    shape = read_shape(text)
     area = shapely.union_all(shapely.get_parts(shape))
-    if area.is_empty or area.geom_type not in ("Polygon", "MultiPolygon"):
-        raise QueryError(f"the search can be limited to a polygon, found {shape.geom_type}")
-    if not shape.is_valid:
-        raise QueryError(f"the polygon is not valid: {shapely.is_valid_reason(shape)}")
-    west, south, east, north = area.bounds
-    if west < -180 or east > 180 or south < -90 or north > 90:
-        raise QueryError(f"the polygon reaches {west}, {south}, {east}, {north}: expected lon, lat in degrees")
+    if area.geom_type not in ("Polygon", "MultiPolygon"):
+        raise AreaError(f"the search can be limited to a polygon, found {shape.geom_type}")
     return str(shapely.to_geojson(area))

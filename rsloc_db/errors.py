@@ -34,6 +34,10 @@ class QueryError(RslocError):
     """A query set, a query's scale or an option of it is missing or contradictory."""
 
 
+class AreaError(RslocError):
+    """An area is none, or is not on Earth."""
+
+
 class ModelError(RslocError):
     """A model is unknown, or returned something that is no embedding."""
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import shapely
 from pyproj import Geod, Transformer
 from shapely import MultiPolygon, Polygon
 from shapely.affinity import translate
+from shapely.errors import ShapelyError
+from shapely.geometry.base import BaseGeometry
 from shapely.geometry.polygon import orient
 
+from rsloc_db.errors import AreaError
+from rsloc_db.grids import MERCATOR_HALF_M
 from rsloc_db.types import Floats, Pixels
 
 _GEOD = Geod(ellps="WGS84")
@@ -102,7 +108,39 @@ def affine_to(
     lon = np.unwrap(lon, period=360.0) if srid == 4326 else lon
     map_x, map_y = Transformer.from_crs(4326, srid, always_xy=True).transform(lon, lat)
     if srid == 3857:
-        map_x = np.unwrap(np.asarray(map_x), period=2 * np.pi * 6378137.0)
+        map_x = np.unwrap(np.asarray(map_x), period=2 * MERCATOR_HALF_M)
     design = np.column_stack([x, y, np.ones_like(x)])
     solution = np.linalg.lstsq(design, np.column_stack([map_x, map_y]), rcond=None)[0]
     return [float(v) for v in solution.T.ravel()]
+
+
+def read_shape(text: str) -> BaseGeometry:
+    """Return a shape (lon, lat, EPSG:4326) from WKT, GeoJSON or the path of a file of either.
+
+    Raises:
+        AreaError: it is none of these, empty, not valid, or off the Earth.
+    """
+    # not Path.is_file, which stumbles over a text too long for a name
+    content = Path(text).read_text("utf-8-sig", errors="replace") if os.path.isfile(text) else text  # noqa: PTH113
+    try:
+        shape = shapely.from_geojson(content) if content.lstrip().startswith("{") else shapely.from_wkt(content)
+    except ShapelyError as error:
+        raise AreaError(f"expected an area as WKT, GeoJSON or a file of it, found {text[:60]!r}: {error}") from error
+    if shape is None or shape.is_empty:
+        raise AreaError(f"expected an area, found an empty one: {text[:60]!r}")
+    if not shape.is_valid:
+        raise AreaError(f"expected a valid area: {shapely.is_valid_reason(shape)}")
+    return require_on_earth(shape)
+
+
+def require_on_earth(shape: BaseGeometry) -> BaseGeometry:
+    """Return a shape that lies within the longitudes and latitudes there are.
+
+    Raises:
+        AreaError: it does not.
+    """
+    west, south, east, north = shape.bounds
+    # written so that NaN fails, too
+    if not (west >= -180 and east <= 180 and south >= -90 and north <= 90):
+        raise AreaError(f"an area reaches {west}, {south}, {east}, {north}: expected lon, lat in degrees")
+    return shape

@@ -21,8 +21,9 @@ from rasterio.transform import from_bounds
 from shapely.geometry.base import BaseGeometry
 
 from rsloc_db import imagery
-from rsloc_db.errors import GalleryError, ImageError
+from rsloc_db.errors import AreaError, GalleryError, ImageError
 from rsloc_db.gallery.reader import MAX_LEVEL, misplaced, tile_name
+from rsloc_db.geometry import read_shape, require_on_earth
 from rsloc_db.grids import (
     MERCATOR_HALF_M,
     MERCATOR_MAX_LAT_DEG,
@@ -109,6 +110,7 @@ def tile_at(
             f"expected a longitude within 180 and a latitude within {limit:.2f} degrees, found {lon} {lat}"
         )
     level = (only_level(source) if source else 15) if level is None else level
+    _check_level(level)
     info = tile_info(cell_at(grid(name), lon, lat, level), grid_name=name)
     if source:
         info["dates"] = [_iso(t.captured_at) for t in source.cell(Cell(level, info["column"], info["row"]))]
@@ -147,6 +149,7 @@ def extract(
         GalleryError: the level must be named.
     """
     level = only_level(source) if level is None else level
+    _check_level(level)
     found = source.stream(level) if within is None else _tiles_within(source, level, within)
     out.mkdir(parents=True, exist_ok=True)
     done = Extracted([], [])
@@ -282,36 +285,29 @@ def _write_picture(out: Path, image: Image, valid: imagery.Mask, georeference: t
 
 
 def parse_area(text: str) -> BaseGeometry:
-    """Read an area: WKT, GeoJSON, west,south,east,north, or a file that holds one of these (lon, lat, EPSG:4326).
+    """Read an area: west,south,east,north, or WKT, GeoJSON or a file of either (lon, lat, EPSG:4326).
 
     Raises:
-        GalleryError: it is none.
+        AreaError: it is none, or not on Earth.
     """
-    path = Path(text)
-    content = path.read_text() if len(text) < 1000 and path.is_file() else text
     try:
-        numbers = [float(part) for part in content.split(",")]
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        return _geometry(content)
-    if len(numbers) != 4 or numbers[0] > numbers[2] or numbers[1] > numbers[3]:
-        raise GalleryError(f"expected west,south,east,north in degrees, found {text!r}")
-    return shapely.box(*numbers)
-
-
-def _geometry(text: str) -> BaseGeometry:
-    try:
-        found = shapely.from_geojson(text) if text.lstrip().startswith("{") else shapely.from_wkt(text)
-    except shapely.errors.ShapelyError as error:
-        raise GalleryError(f"expected an area as WKT, GeoJSON or west,south,east,north, found {text[:40]!r}") from error
-    if found is None or found.is_empty:
-        raise GalleryError(f"expected an area, found an empty one: {text[:40]!r}")
-    return found
+        return read_shape(text)
+    if len(numbers) != 4 or not (numbers[0] <= numbers[2] and numbers[1] <= numbers[3]):
+        raise AreaError(f"expected west,south,east,north in degrees, found {text!r}")
+    return require_on_earth(shapely.box(*numbers))
 
 
 def _check(grid_name: str, cell: Cell) -> None:
-    reason = f"level {cell.level} is outside 0 to {MAX_LEVEL}" if not 0 <= cell.level <= MAX_LEVEL else None
-    if reason := reason or misplaced(grid_name, cell):
+    _check_level(cell.level)
+    if reason := misplaced(grid_name, cell):
         raise GalleryError(f"no tile {tile_name(cell)} on the grid {grid_name}: {reason}")
+
+
+def _check_level(level: int) -> None:
+    if not 0 <= level <= MAX_LEVEL:
+        raise GalleryError(f"there are no tiles of level {level}: expected 0 to {MAX_LEVEL}")
 
 
 def _iso(date: datetime | None) -> str | None:

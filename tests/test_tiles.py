@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from rsloc_db import tiles
 from rsloc_db.cli import app
-from rsloc_db.errors import GalleryError, ImageError
+from rsloc_db.errors import AreaError, GalleryError, ImageError
 from rsloc_db.grids import GoogleEarthGrid, cell_bounds, cell_center
 from rsloc_db.imagery import decode
 from rsloc_db.stages.ingest import ingest
@@ -85,6 +85,12 @@ def test_wrong_numbers_are_refused(words: str) -> None:
 def test_cells_off_the_grid_are_refused(cell: Cell) -> None:
     with pytest.raises(GalleryError, match="no tile"):
         tiles.tile_info(cell)
+
+
+@pytest.mark.parametrize("level", [-1, 31, 3000])
+def test_levels_that_no_grid_has_are_refused(level: int) -> None:
+    with pytest.raises(GalleryError, match="expected 0 to 30"):
+        tiles.tile_at(1, 1, level=level)
 
 
 def test_at_finds_the_cell_of_a_place() -> None:
@@ -250,8 +256,11 @@ def test_areas_are_read_from_words_and_files(tmp_path: Path) -> None:
     (tmp_path / "a.geojson").write_text(shapely.to_geojson(box))
     for text in ("1,2,3,4", box.wkt, shapely.to_geojson(box), str(tmp_path / "a.geojson")):
         assert tiles.parse_area(text).equals(box)
-    for text in ("1,2,3", "3,2,1,4", "here", "{}", "POLYGON EMPTY", ""):
-        with pytest.raises(GalleryError, match="expected"):
+    # longer than a file's name may be
+    assert tiles.parse_area(box.segmentize(0.01).wkt).equals(box)
+    bow_tie = "POLYGON((0 0, 1 1, 1 0, 0 1, 0 0))"
+    for text in ("1,2,3", "3,2,1,4", "nan,nan,nan,nan", "1,2,3,400", "here", "{}", "POLYGON EMPTY", "", bow_tie):
+        with pytest.raises(AreaError, match="expected"):
             tiles.parse_area(text)
 
 
