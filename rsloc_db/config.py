@@ -6,8 +6,10 @@ import os
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from rsloc_db.errors import RslocError
 
 
 def default_home() -> Path:
@@ -33,7 +35,7 @@ class Settings(BaseSettings):
         home: folder of the embedded server and of all caches (RSLOC_HOME).
         database_url: a PostgreSQL URL of the user's own server (RSLOC_DATABASE_URL); it replaces the embedded one.
         deb_mirror: a Debian mirror for the embedded server's packages (RSLOC_DEB_MIRROR; default: apt's own).
-        workers: processes for ingest and localize (RSLOC_WORKERS; default: the cores this process may use).
+        workers: processes for ingest (RSLOC_WORKERS; default: the cores this process may use).
     """
 
     model_config = SettingsConfigDict(env_prefix="RSLOC_", frozen=True, extra="ignore")
@@ -50,5 +52,14 @@ class Settings(BaseSettings):
 
 
 def settings() -> Settings:
-    """Read the environment now; cheap, so nothing keeps a stale copy."""
-    return Settings()
+    """Read the environment now; cheap, so nothing keeps a stale copy.
+
+    Raises:
+        RslocError: a variable has a value that it cannot have.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"RSLOC_{first['loc'][0]}".upper()
+        raise RslocError(f"the environment variable {name} is {first['input']!r}: {first['msg']}") from None

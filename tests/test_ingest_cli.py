@@ -87,3 +87,32 @@ def test_what_is_no_gallery_is_one_line(
         source.write_bytes(content)
     assert run(monkeypatch, "ingest", source) == 2
     assert "land.db" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("database_url")
+def test_names_are_printed_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Brackets are no markup, and colons no pictures."""
+    name = "land [red]:cat: [/x] \u00e9'\""
+    source = write_ge_tiles(tmp_path / "land [new].db", square(1))
+    assert run(monkeypatch, "ingest", source, "--name", name, "--workers", 1, "--window", 1) == 0
+    for command in (["galleries"], ["galleries", "show", name]):
+        assert run(monkeypatch, *command) == 0
+    shown = capsys.readouterr().out
+    assert shown.count(name) == 3
+    assert "land [new].db" in shown
+    assert run(monkeypatch, "galleries", "show", "[/y]") == 2
+    assert "'[/y]'" in capsys.readouterr().err
+
+
+def test_what_the_system_refuses_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_ge_tiles(tmp_path / "land.db", square(1))
+    (tmp_path / "taken").write_text("")
+    assert run(monkeypatch, "tiles", "extract", source, "--out", tmp_path / "taken") == 1
+    assert "taken" in capsys.readouterr().err
+    monkeypatch.setenv("RSLOC_WORKERS", "many")
+    assert run(monkeypatch, "galleries") == 2
+    assert "RSLOC_WORKERS is 'many'" in capsys.readouterr().err

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
+import psycopg
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from rsloc_db.cli import common, db, demo, evaluate, galleries, localize, maps, runs, tiles, truth
 from rsloc_db.errors import RslocError
@@ -38,11 +39,12 @@ def _main(
 
 
 def main() -> None:
-    """Run the command line; an error made on purpose is one line on stderr."""
+    """Run the command line; what the user, the system or the server is at fault for is one line on stderr."""
     try:
         app()
-    except RslocError as error:
+    except (RslocError, OSError, psycopg.Error) as error:
         if common.DEBUG.get():
             raise
-        common.stderr.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        reason = str(error) if isinstance(error, RslocError) else (str(error).strip().splitlines() or [repr(error)])[0]
+        common.stderr.print(Text("error:", "bold red"), reason, soft_wrap=True)
+        sys.exit(error.exit_code if isinstance(error, RslocError) else 1)

@@ -27,9 +27,12 @@ from rich.progress import Progress as RichProgress
 from rsloc_db.types import Progress, Silent
 
 DEBUG: ContextVar[bool] = ContextVar("debug", default=False)
-# where there is no terminal, a table is not squeezed into 80 columns: names would be cut
-stdout = Console(highlight=False, soft_wrap=True, width=shutil.get_terminal_size((180, 50)).columns)
-stderr = Console(stderr=True, highlight=False)
+# where there is no terminal, a table is not squeezed into 80 columns: names would be cut. No markup: a file may well be
+# called scene[1].tif
+stdout = Console(
+    highlight=False, markup=False, emoji=False, soft_wrap=True, width=shutil.get_terminal_size((180, 50)).columns
+)
+stderr = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def print_json(value: Any) -> None:

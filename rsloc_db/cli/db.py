@@ -52,9 +52,9 @@ def status(json: Annotated[bool, typer.Option("--json", help="Print one JSON obj
         print_json(found)
         return
     for name, value in _lines(found).items():
-        stdout.print(f"{name:<12} {value}", markup=False)
+        stdout.print(f"{name:<12} {value}")
     for warning in found["warnings"]:
-        stdout.print(f"{'warning':<12} {warning}", markup=False, style="yellow")
+        stdout.print(f"{'warning':<12} {warning}", style="yellow")
 
 
 def _lines(found: Json) -> dict[str, str]:
@@ -112,7 +112,7 @@ def backup(
 ) -> None:
     """Write the whole database into one file (pg_dump's custom format) while others go on working."""
     server.backup(file, replace=replace)
-    stdout.print(f"{file}: {file.stat().st_size / 1e6:,.1f} MB", markup=False)
+    stdout.print(f"{file}: {file.stat().st_size / 1e6:,.1f} MB")
 
 
 @app.command()
@@ -126,4 +126,4 @@ def restore(
     """
     with progress() as bar:
         server.restore(file, replace=replace, progress=bar)
-    stdout.print(f"{file} is restored", markup=False)
+    stdout.print(f"{file} is restored")

@@ -78,14 +78,15 @@ def _share(part: int, total: int, low: float | None, high: float | None) -> str:
 def _print_head(run: Json) -> None:
     names = ", ".join(run["galleries"] or ["-"])
     tiles = run["gallery_tiles"] or 0
-    stdout.print(f"[bold]Run {run['run_id']}[/]: {run['queries']} queries of {run['query_set']}")
+    stdout.print(f"Run {run['run_id']}: {run['queries']} queries of {run['query_set']}", style="bold")
     stdout.print(f"gallery {names}, {tiles:,} tiles; model {run['model'] or '-'}; rsloc-db {run['code_version']}")
     if run["pending"]:
-        stdout.print(f"[yellow]{run['pending']} queries are not done yet and left out[/]")
+        stdout.print(f"{run['pending']} queries are not done yet and left out", style="yellow")
     if run["missing_sets"]:
-        stdout.print("[yellow]a gallery of this run is gone: queries that no other covers count as without truth[/]")
+        gone = "a gallery of this run is gone: queries that no other covers count as without truth"
+        stdout.print(gone, style="yellow")
     if run["unlabelled"]:
-        stdout.print(f"[yellow]{run['unlabelled']} queries have no truth and are left out of all shares[/]")
+        stdout.print(f"{run['unlabelled']} queries have no truth and are left out of all shares", style="yellow")
 
 
 def _verdicts(run: Json) -> Table:

@@ -148,7 +148,7 @@ def _described(g: GalleryOverview) -> dict[str, str]:
 
 
 def _print_brief(g: dict[str, str]) -> None:
-    common.stdout.print(f"[bold]{g['name']}[/]  {g['status']}  {g['size']}  images {g['images']}")
+    common.stdout.print(f"{g['name']}  {g['status']}  {g['size']}  images {g['images']}", style="bold")
     common.stdout.print(f"  {g['grid']} level {g['levels']}: {g['tiles']} tiles in {g['cells']} cells, {g['dates']}")
     common.stdout.print(f"  extent {g['extent']}")
     common.stdout.print(f"  windows by {g['windows'] or 'none'}; {g['failures']} broken tiles skipped")

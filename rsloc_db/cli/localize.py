@@ -7,6 +7,7 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from rsloc_db.cli import common
 from rsloc_db.models import DEFAULT
@@ -93,9 +94,9 @@ def _print(run: int, queries: list[Json]) -> None:
     common.stdout.print(f"look further: rsloc-db evaluate {run}; rsloc-db db psql")
 
 
-def _row(q: Json) -> list[str]:
+def _row(q: Json) -> list[str | Text]:
     center, ellipse = q["center"], cast("dict[str, Any] | None", q["ellipse"])
     place = [f"{v:.6f}" for v in center] if center else ["", ""]
     size = f"{ellipse['a_m']:,.1f} x {ellipse['b_m']:,.1f} m" if ellipse else ""
     sure = "" if q["confidence"] is None else f"{q['confidence']:.3f}"
-    return [q["name"], f"[{COLOURS[q['verdict']]}]{q['verdict']}[/]", *place, size, sure, q["reason"]]
+    return [q["name"], Text(q["verdict"], COLOURS[q["verdict"]]), *place, size, sure, q["reason"]]

@@ -21,4 +21,4 @@ def draw(
     found = draw_map(run, out=out, picture=picture)
     for written in (out, picture):
         if written is not None:
-            stdout.print(f"{written}: {found.summary()}", markup=False)
+            stdout.print(f"{written}: {found.summary()}")

@@ -80,9 +80,9 @@ def extract(
         print_json({"out": str(out), "files": len(done.files), "failures": failures})
         return
     for failure in done.failures[:MAX_SHOWN]:
-        stderr.print(f"skipped {failure.name}: {failure.reason}", markup=False)
+        stderr.print(f"skipped {failure.name}: {failure.reason}")
     skipped = f", {len(done.failures):,} skipped" if done.failures else ""
-    stdout.print(f"{len(done.files):,} tiles written to {out}{skipped}", markup=False)
+    stdout.print(f"{len(done.files):,} tiles written to {out}{skipped}")
 
 
 @app.command()
@@ -101,7 +101,7 @@ def mosaic(
         print_json(done)
         return
     missing = f"; missing: {', '.join(done['missing'])}" if done["missing"] else ""
-    stdout.print(f"{done['file']}: {done['tiles']} tiles, {done['width']} x {done['height']} px{missing}", markup=False)
+    stdout.print(f"{done['file']}: {done['tiles']} tiles, {done['width']} x {done['height']} px{missing}")
 
 
 def _print(found: Json, json: bool) -> None:

@@ -37,7 +37,8 @@ def upgrade(url: str, revision: str = "head") -> None:
         revision: number of a migration, or "head" for the newest.
 
     Raises:
-        SchemaError: an extension is missing or too old, or the database has a version that this code does not know.
+        SchemaError: an extension is missing or too old, the database has a version that this code does not know, or
+            refuses the change.
         ServerError: the database cannot be reached.
     """
     _run(command.upgrade, url, revision)
@@ -77,9 +78,12 @@ def config() -> Config:
 
 def _run(verb: Callable[[Config, str], None], url: str, revision: str) -> None:
     settings = config()
-    with engine(url).connect() as conn:
-        settings.attributes["connection"] = conn
-        verb(settings, revision)
+    try:
+        with engine(url).connect() as conn:
+            settings.attributes["connection"] = conn
+            verb(settings, revision)
+    except sa.exc.DBAPIError as error:  # e.g. no right to make an extension, or a user's own view on one of ours
+        raise SchemaError(f"the schema is left as it was: {str(error.orig).splitlines()[0]}") from error
 
 
 def begin(conn: sa.Connection) -> None:
