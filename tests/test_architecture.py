@@ -19,6 +19,7 @@ FLOORS = [
     {"tile_sources"},
     {"stages"},
     {"db", "gallery", "models", "queries"},
+    {"matching"},
     {"correlation", "frames", "geometry", "imagery", "synthetic"},
     {"grids"},
     {"config"},

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rsloc_db.correlation import gradient_maps
 from rsloc_db.geometry import CHI2_95
-from rsloc_db.stages.refine import Affine, Matches, agreeing, block_matches, evidence, fit_affine
+from rsloc_db.matching import Affine, Matches, agreeing, block_matches, evidence, fit_affine
 from rsloc_db.synthetic import land
 from rsloc_db.types import Floats
 

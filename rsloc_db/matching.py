@@ -1,0 +1,233 @@
+"""Match two images block by block, and fit a transform to the matches that agree.
+
+Each block finds its own shift by the correlation of gradient maps. Shifts that agree pairwise, but for a small
+deformation, form a clique of matches; they fix an affine transform by robust least squares, with its covariance. How
+often chance alone would make as many matches agree is known (Desolneux, Moisan and Morel 2000, "Meaningful
+alignments"): that is the evidence. Arrays only, in pixels: no coordinates, no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, special
+
+from rsloc_db.correlation import GradientMaps
+from rsloc_db.types import Floats
+
+Shift = Callable[[Floats, Floats], tuple[Floats, Floats]]
+"""Points (x, y) in pixels -> how far they are moved (dx, dy)."""
+
+MAX_DEFORMATION = 0.04
+"""Two blocks agree when their shifts differ by at most this share of their distance (plus ``TOLERANCE_PX``)."""
+TOLERANCE_PX = 2.5
+"""And this many pixels: what two good block matches scatter."""
+MIN_BLOCK = 0.6
+"""Least share of a block that must be imagery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Blocks of a query and where the gallery has them, in pixels from some origin.
+
+    Attributes:
+        x, y: (N,) block centres in the first image.
+        dx, dy: (N,) how far the block lies from there in the second image.
+        score: (N,) peak of the block's correlation.
+        tried: how many blocks could have matched: those with imagery on both sides.
+    """
+
+    x: Floats
+    y: Floats
+    dx: Floats
+    dy: Floats
+    score: Floats
+    tried: int
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def block_matches(
+    template: GradientMaps,
+    search: GradientMaps,
+    cell_px: int,
+    block: int,
+    radius: int,
+    expected: Shift | None = None,
+) -> Matches:
+    """Find each block of a template in a map that is larger by the same margin on each side.
+
+    Args:
+        template: (C, h, w) maps of the query.
+        search: (C, h + 2 m, w + 2 m) maps of the gallery, m >= radius + the largest expected shift.
+        cell_px: grid pixels a cell.
+        block: side of a block in cells; blocks don't overlap.
+        radius: largest shift, from the expected one, in cells.
+        expected: x, y in grid pixels from the template's corner -> the shift to look around, in grid pixels.
+
+    Returns:
+        Matches with x, y from the template's upper left corner; blocks with little imagery or structure are left out.
+    """
+    x, y = _block_corners(template.cover.shape, block)
+    near = [np.zeros_like(x), np.zeros_like(y)]
+    if expected:
+        shift = expected(*(np.asarray((v + block / 2) * cell_px, float) for v in (x, y)))
+        near = [np.rint(v / cell_px).astype(int) for v in shift]
+    margin = (search.cover.shape[0] - template.cover.shape[0]) // 2
+    t = _blocks(template, x, y, block)
+    s = _blocks(search, x + margin - radius + near[0], y + margin - radius + near[1], block + 2 * radius)
+    r, c, score = _peaks(_correlate_blocks(*t, *s, 2 * radius + 1))
+    possible = (t[1].mean(axis=(1, 2)) > MIN_BLOCK) & (s[1].mean(axis=(1, 2)) > MIN_BLOCK)
+    good = possible & (score > 0)
+    columns = x + block / 2, y + block / 2, c - radius + near[0], r - radius + near[1]
+    x_px, y_px, dx, dy = [np.asarray(v[good] * cell_px, float) for v in columns]
+    return Matches(x_px, y_px, dx, dy, score[good].astype(float), int(possible.sum()))
+
+
+def _block_corners(shape: tuple[int, ...], block: int) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    rows, cols = (np.arange(n // block) * block + (n % block) // 2 for n in shape)
+    y, x = np.meshgrid(rows, cols, indexing="ij")
+    return x.ravel(), y.ravel()
+
+
+def _peaks(scores: NDArray[np.float32]) -> tuple[Floats, Floats, NDArray[np.float32]]:
+    """Return row and column, to a fraction by a parabola, and height of each peak; a peak on the rim is none: 0."""
+    n, last = np.arange(len(scores)), scores.shape[1] - 1
+    r, c = np.unravel_index(scores.reshape(len(scores), -1).argmax(axis=1), scores.shape[1:])
+    top = scores[n, r, c]
+    inner = (r > 0) & (r < last) & (c > 0) & (c < last)
+    low_r, high_r, low_c, high_c = (
+        np.maximum(r - 1, 0),
+        np.minimum(r + 1, last),
+        np.maximum(c - 1, 0),
+        np.minimum(c + 1, last),
+    )
+    row = r + _vertices(scores[n, low_r, c], top, scores[n, high_r, c])
+    column = c + _vertices(scores[n, r, low_c], top, scores[n, r, high_c])
+    return row, column, np.where(inner, top, 0)
+
+
+def _blocks(
+    maps: GradientMaps, x: NDArray[np.int_], y: NDArray[np.int_], size: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    x = np.clip(x, 0, maps.cover.shape[1] - size)
+    y = np.clip(y, 0, maps.cover.shape[0] - size)
+    stack = np.stack([maps.maps[:, b : b + size, a : a + size] for a, b in zip(x, y, strict=True)])
+    cover = np.stack([maps.cover[b : b + size, a : a + size] for a, b in zip(x, y, strict=True)])
+    return stack, cover
+
+
+def _correlate_blocks(
+    t: NDArray[np.float32], t_cover: NDArray[np.float32], s: NDArray[np.float32], s_cover: NDArray[np.float32], out: int
+) -> NDArray[np.float32]:
+    """Normalised correlation of many blocks at once: (N, C, b, b) in (N, C, B, B) -> (N, out, out)."""
+    shape = [fft.next_fast_len(s.shape[-1], real=True)] * 2
+
+    def corr(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+        product = np.conj(fft.rfft2(a, shape)) * fft.rfft2(b, shape)
+        total = product.sum(axis=1) if product.ndim == 4 else product
+        return np.asarray(fft.irfft2(total, shape)[:, :out, :out], np.float32)
+
+    norm = corr(t_cover, (s**2).sum(axis=1)) * corr((t**2).sum(axis=1), s_cover)
+    full = corr(t_cover, s_cover) >= MIN_BLOCK * t.shape[-1] ** 2
+    scores = np.where(full & (norm > 1e-6), corr(t, s) / np.sqrt(np.maximum(norm, 1e-6)), 0)
+    return np.asarray(scores, np.float32)
+
+
+def _vertices(left: NDArray[np.float32], mid: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
+    bend = (left - 2 * mid + right).astype(float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(bend < 0, np.clip((left - right) / (2 * bend), -0.5, 0.5), 0.0)
+
+
+def agreeing(matches: Matches) -> NDArray[np.bool_]:
+    """Return which matches form the largest clique of pairwise agreement, found greedily.
+
+    Two matches agree when their shifts differ by no more than a small deformation of the ground explains. Greedy: begin
+    with the match that agrees with most others, then keep only what agrees with it, and so on.
+    """
+    p = np.column_stack([matches.x, matches.y])
+    d = np.column_stack([matches.dx, matches.dy])
+    apart = np.linalg.norm(p[:, None] - p[None], axis=2)
+    agree = np.linalg.norm(d[:, None] - d[None], axis=2) <= TOLERANCE_PX + MAX_DEFORMATION * apart
+    votes = agree.sum(axis=1)
+    chosen = np.zeros(len(p), bool)
+    candidates = np.ones(len(p), bool)
+    while candidates.any():
+        best = int(np.where(candidates, votes, -1).argmax())
+        chosen[best] = True
+        leaving = candidates & ~agree[best]
+        leaving[best] = True
+        votes -= agree[:, leaving].sum(axis=1)
+        candidates &= ~leaving
+    return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """A fitted transform about the origin: shift = coefficients . (1, x, y).
+
+    Attributes:
+        coefficients: (3, 2), the shift (dx, dy) as a linear function of (1, x, y).
+        covariance: (2, 2) of the shift at the origin, in squared pixels.
+        inlier: (N,) bool, which matches it explains.
+        residual_px: (N,) distance of each match from it.
+    """
+
+    coefficients: Floats
+    covariance: Floats
+    inlier: NDArray[np.bool_]
+    residual_px: Floats
+
+    def shift(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Return (dx, dy) at points."""
+        dx, dy = (self.coefficients[0, k] + self.coefficients[1, k] * x + self.coefficients[2, k] * y for k in (0, 1))
+        return dx, dy
+
+
+def fit_affine(matches: Matches, start: NDArray[np.bool_], tolerance_px: float = TOLERANCE_PX) -> Affine:
+    """Fit an affine shift to matches by iteratively reweighted least squares (Tukey's biweight).
+
+    Few matches carry few parameters: a shift alone below 6, else a full affine, drawn softly towards no deformation.
+    """
+    design = np.column_stack([np.ones(len(matches)), matches.x, matches.y])
+    target = np.column_stack([matches.dx, matches.dy])
+    size = max(float(np.hypot(np.ptp(matches.x), np.ptp(matches.y))), 1.0)
+    # a deformation of 2 % over the image is as surprising as one standard deviation; with few matches none is fitted
+    prior = np.array([0.0, 1.0, 1.0]) / 0.02**2 if start.sum() >= 6 else np.array([0.0, 1e12, 1e12])
+    weight = start.astype(float)
+    for _ in range(10):
+        normal = design.T @ (design * weight[:, None]) + np.diag(prior + 1e-9)
+        coefficients = np.linalg.solve(normal, design.T @ (target * weight[:, None]))
+        residual = np.linalg.norm(target - design @ coefficients, axis=1)
+        spread = max(1.4826 * float(np.median(residual[weight > 0])) if (weight > 0).any() else 1.0, 0.3)
+        u = residual / min(4.7 * spread, 2 * tolerance_px)
+        weight = np.where(u < 1, (1 - u**2) ** 2, 0.0)
+        if not weight.any():
+            weight = start.astype(float)
+    inlier = residual <= tolerance_px
+    used = max(float(weight.sum()), 1.0)
+    variance = float((weight * residual**2).sum()) / 2 / max(used - (3 if size > 1 and start.sum() >= 6 else 1), 1.0)
+    inverse = np.linalg.inv(normal)
+    return Affine(coefficients, np.eye(2) * max(variance, 0.01) * inverse[0, 0], inlier, residual)
+
+
+def evidence(matches: int, inliers: int, chance: float, trials: float) -> float:
+    """Return -log10 of the number of false alarms: how often chance alone would give as many agreeing matches.
+
+    Args:
+        matches: blocks that could have matched.
+        inliers: of these, blocks that did and agree with the transform.
+        chance: probability that a wrong match agrees by chance.
+        trials: number of transforms that could have been found (candidates x positions).
+    """
+    if inliers == 0:
+        return -float(np.log10(trials))
+    # P(X >= k) of a binomial is the regularised incomplete beta function
+    tail = float(special.betainc(inliers, matches - inliers + 1, chance))
+    # beyond 1e-300 the tail underflows; more certainty than that means nothing
+    return float(-np.log10(max(tail, 1e-300)) - np.log10(trials))
