@@ -37,9 +37,12 @@ WITH votes AS MATERIALIZED (
     WHERE run_id = %(run_id)s AND query_id = %(query_id)s AND level = %(level)s
     GROUP BY 1, 2
 ), top AS MATERIALIZED (
+    -- the score but for patches without a vote, which is cheap: by size alone the crowded places would be all that stays
     SELECT w.bu, w.bv, w.present, w.log_weight, d.n, {lat_of_bin} AS abs_lat
     FROM windows w JOIN density d ON d.cu = w.bu >> 4 AND d.cv = w.bv >> 4
-    ORDER BY w.log_weight + w.present DESC LIMIT 20 * %(limit)s
+    CROSS JOIN (SELECT sum(patches)::float8 AS patches FROM bands) a
+    ORDER BY w.log_weight + w.present * ln(%(p_hit)s * 256.0 * a.patches / greatest(d.n - w.present, 0.1)) DESC, bu, bv
+    LIMIT 20 * %(limit)s
 ), scored AS MATERIALIZED (
     SELECT t.bu, t.bv, t.present, m.patches,
            t.log_weight + t.present * ln(%(p_hit)s / l.lambda)
