@@ -8,12 +8,14 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import psycopg
 
-from rsloc_db import __version__, grids
+import rsloc_db
+from rsloc_db import grids
 from rsloc_db.db import runs
 from rsloc_db.db.connection import Connection
 from rsloc_db.db.galleries import get_gallery
@@ -157,13 +159,24 @@ def _open_run(
     queries = [
         (m.file.query_set, m.file.name, _hash(m.file), asdict(m.file.scale) if m.file.scale else None) for m in members
     ]
-    identity = json.dumps([settings, queries, __version__], sort_keys=True)
+    code = code_version()
+    identity = json.dumps([settings, queries, code], sort_keys=True)
     settings_hash = hashlib.sha256(identity.encode()).hexdigest()
     known = None if overwrite else runs.find_run(conn, settings_hash)
     if known is not None:
         return known
     query_set = ", ".join(sorted({m.file.query_set for m in members}))
-    return runs.begin_run(conn, query_set, settings, settings_hash, __version__, [m.query_id for m in members])
+    return runs.begin_run(conn, query_set, settings, settings_hash, code, [m.query_id for m in members])
+
+
+@cache
+def code_version() -> str:
+    """Return the package's version and a hash of its code: a run is never continued by other code than began it."""
+    folder = Path(rsloc_db.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.sql")]):
+        digest.update(path.read_bytes())
+    return f"{rsloc_db.__version__}+{digest.hexdigest()[:8]}"
 
 
 def _localize_member(
