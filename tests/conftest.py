@@ -82,18 +82,19 @@ def template(server_url: str) -> Iterator[str]:
 @pytest.fixture
 def empty_database_url(server_url: str) -> Iterator[str]:
     """URL of a database without the schema, dropped after the test."""
-    yield from _fresh(server_url, "template1", f"{PREFIX}{int(time.time())}_{os.getpid()}_empty")
+    yield from fresh(server_url, "template1", f"{PREFIX}{int(time.time())}_{os.getpid()}_empty")
 
 
 @pytest.fixture
 def database_url(server_url: str, template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """URL of a fresh, migrated database, dropped after the test; commands run in the test use it as well."""
-    for url in _fresh(server_url, template, template):
+    for url in fresh(server_url, template, template):
         monkeypatch.setenv("RSLOC_DATABASE_URL", url)
         yield url
 
 
-def _fresh(server_url: str, template: str, base: str) -> Iterator[str]:
+def fresh(server_url: str, template: str, base: str) -> Iterator[str]:
+    """Yield the URL of a copy of a database, and drop it after."""
     name = f"{base}_{next(NUMBERS)}"
     with psycopg.connect(server_url, autocommit=True) as conn:
         conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
@@ -106,7 +107,7 @@ def _fresh(server_url: str, template: str, base: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def land_template(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Name of a database with the gallery of ``lands.py``, ingested once for all tests that search it."""
-    for url in _fresh(server_url, template, f"{template}_land"):
+    for url in fresh(server_url, template, f"{template}_land"):
         rsloc_db.ingest(lands.write_gallery(tmp_path_factory.mktemp("land") / "land.db"), url=url)
         yield urlsplit(url).path.strip("/")
 
@@ -114,7 +115,7 @@ def land_template(server_url: str, template: str, tmp_path_factory: pytest.TempP
 @pytest.fixture
 def land_url(server_url: str, land_template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """URL of a copy of that database, dropped after the test; commands run in the test use it as well."""
-    for url in _fresh(server_url, land_template, land_template):
+    for url in fresh(server_url, land_template, land_template):
         monkeypatch.setenv("RSLOC_DATABASE_URL", url)
         yield url
 
