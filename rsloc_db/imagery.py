@@ -197,9 +197,13 @@ def stretch_limits(bands: NDArray[np.generic], valid: Mask) -> Floats:
 
 
 def _stretch(rgb: NDArray[np.generic], limits: Floats) -> NDArray[np.uint8]:
-    low, high = limits[:, 0, None, None], limits[:, 1, None, None]
-    scaled = (np.nan_to_num(rgb.astype(np.float32)) - low) / np.maximum(high - low, 1e-12)
-    return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+    # band by band: large images would not fit in memory as three bands of floating point numbers
+    out = np.empty(rgb.shape, np.uint8)
+    for band, (low, high), into in zip(rgb, limits.astype(np.float32), out, strict=True):
+        scaled = np.nan_to_num(band.astype(np.float32)) - low
+        scaled *= np.float32(255) / max(high - low, np.float32(1e-12))
+        into[:] = np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled)
+    return out
 
 
 def mosaic(tiles: Mapping[tuple[int, int], Image], columns: range, rows: range) -> tuple[Image, Mask]:
