@@ -6,12 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rsloc_db.api import localize as localize
+    from rsloc_db.evaluation import compare as compare
     from rsloc_db.evaluation import evaluate as evaluate
+    from rsloc_db.evaluation import load_truth as load_truth
+    from rsloc_db.evaluation import runs as runs
+    from rsloc_db.export import draw_map as draw_map
     from rsloc_db.stages.ingest import ingest as ingest
 
 __version__ = version("rsloc-db")
 
-_API = {"evaluate": "rsloc_db.evaluation", "ingest": "rsloc_db.stages.ingest", "localize": "rsloc_db.api"}
+_API = {
+    "compare": "rsloc_db.evaluation",
+    "draw_map": "rsloc_db.export",
+    "evaluate": "rsloc_db.evaluation",
+    "ingest": "rsloc_db.stages.ingest",
+    "load_truth": "rsloc_db.evaluation",
+    "localize": "rsloc_db.api",
+    "runs": "rsloc_db.evaluation",
+}
 """Function -> its module, which is loaded when the function is first asked for."""
 
 

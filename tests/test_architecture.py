@@ -80,3 +80,8 @@ def test_only_db_sends_sql() -> None:
 def test_files_are_short() -> None:
     long = {path.name: len(path.read_text().splitlines()) for path in FILES if path.name != "tables.py"}
     assert {name: lines for name, lines in long.items() if lines > 400} == {}
+
+
+@pytest.mark.parametrize("name", rsloc_db._API)
+def test_the_python_api_is_there(name: str) -> None:
+    assert callable(getattr(rsloc_db, name))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -37,7 +38,11 @@ stderr = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 def print_json(value: Any) -> None:
     """Print one JSON object to stdout, and nothing else."""
-    sys.stdout.write(json.dumps(value, allow_nan=False, default=str) + "\n")
+    sys.stdout.write(json.dumps(value, allow_nan=False, default=_plain) + "\n")
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 class _Rate(ProgressColumn):

@@ -41,7 +41,9 @@ def ingest(
     images: Annotated[str, typer.Option(help="stored in the database, or reference: read from PATH.")] = "stored",
     replace: Annotated[bool, typer.Option("--replace", help="Put it in place of the gallery of that name.")] = False,
     model: Annotated[str, typer.Option(help="Embedder: a name, or package.module:Class.")] = DEFAULT,
-    window: Annotated[list[int] | None, typer.Option(help="Width of windows in tiles (default: 1 and 3).")] = None,
+    windows: Annotated[
+        list[int] | None, typer.Option("--windows", "--window", help="Width of windows in tiles (default: 1 and 3).")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes (default: RSLOC_WORKERS or all cores).")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     as_json: Json = False,
@@ -55,7 +57,7 @@ def ingest(
             images=images,
             replace=replace,
             model=model,
-            windows=tuple(window or (1, 3)),
+            windows=tuple(windows or (1, 3)),
             workers=workers,
             progress=progress,
         )
