@@ -18,13 +18,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.pool import NullPool
 
 from rsloc_db.db.connection import connect, migrations_folder, schema_version
+from rsloc_db.db.server.programs import MIN_PGVECTOR, version_tuple
 from rsloc_db.errors import SchemaError
 
 UPGRADE_LOCK = 7_256_201
 """Key of the advisory lock that lets one upgrade run at a time."""
-
-MIN_PGVECTOR = (0, 7)
-"""The first pgvector with halfvec."""
 
 _CREATED = re.compile(r"^CREATE (VIEW|MATERIALIZED VIEW|FUNCTION) (\w+)", re.MULTILINE)
 
@@ -125,7 +123,7 @@ def require_pgvector(version: str) -> None:
     Raises:
         SchemaError: it is older than 0.7.
     """
-    if tuple(int(part) for part in version.split(".")[:2]) < MIN_PGVECTOR:
+    if version_tuple(version) < MIN_PGVECTOR:
         raise SchemaError(
             f"pgvector {version} has no halfvec: expected 0.7 or newer; install one and run "
             "ALTER EXTENSION vector UPDATE in the database"

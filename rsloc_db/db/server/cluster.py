@@ -185,7 +185,8 @@ class Cluster:
         lives, because that holds the shared memory which belongs to the data folder.
         """
         path = self.data / "postmaster.pid"
-        if path.exists() and Path(f"/proc/{path.read_text().splitlines()[0]}").exists():
+        number = path.read_text().partition("\n")[0].strip() if path.exists() else ""
+        if number and Path(f"/proc/{number}").exists():
             path.unlink()
 
     def _require_password(self, programs: Programs) -> None:

@@ -12,6 +12,8 @@ from rsloc_db.errors import ServerError
 
 MIN_MAJOR = 14
 MIN_PGVECTOR = (0, 7)
+"""The first pgvector with halfvec."""
+
 NEEDED = ("postgres", "initdb", "pg_ctl", "psql", "pg_dump", "pg_restore")
 
 
