@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
-from pgvector.psycopg import register_vector
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -159,7 +158,6 @@ def set_query_size(conn: Connection, query_id: int, width_px: int, height_px: in
 def copy_patches(conn: Connection, key: Key, patches: Sequence[PatchRow], vectors: NDArray[np.float32]) -> None:
     """Store patches with their vectors, (N, D) float32."""
     columns = "run_id, query_id, level, window_tiles, x_px, y_px, width_px, height_px, east_offset, north_offset"
-    register_vector(conn)
     with conn.cursor().copy(f"COPY patch ({columns}, min_abs_lat_deg, max_abs_lat_deg, vector) FROM STDIN") as copy:
         for p, vector in zip(patches, vectors, strict=True):
             row = (p.level, p.window_tiles, p.x_px, p.y_px, p.width_px, p.height_px, p.east_offset, p.north_offset)
