@@ -66,7 +66,11 @@ def gradient_maps(image: Image, valid: Mask, cell_px: int, orientations: int = O
 
 
 def _to_cells(values: NDArray[np.float32], size: tuple[int, int], cell_px: int) -> NDArray[np.float32]:
-    smooth = cv2.GaussianBlur(values, (0, 0), cell_px / 2)[: size[1], : size[0]]
+    """Average over cells, smoothed by half a cell; what is finer than a quarter of a cell is averaged before."""
+    quarter = max(cell_px // 4, 1)
+    quarters = (size[0] // quarter, size[1] // quarter)
+    smooth = cv2.resize(values[: size[1], : size[0]], quarters, interpolation=cv2.INTER_AREA)
+    smooth = cv2.GaussianBlur(smooth, (0, 0), cell_px / quarter / 2)
     cells = cv2.resize(smooth, (size[0] // cell_px, size[1] // cell_px), interpolation=cv2.INTER_AREA)
     return np.asarray(cells, np.float32)
 

@@ -20,14 +20,14 @@ from rsloc_db.db.connection import Connection
 from rsloc_db.db.runs import Key, Target
 from rsloc_db.models import Embedder
 from rsloc_db.stages.cliques import cliques
-from rsloc_db.stages.decide import Decision, Place, decide, places_of, store
+from rsloc_db.stages.decide import Decision, decide, places_of, store
 from rsloc_db.stages.exhaustive import exhaustive, is_affordable
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
 from rsloc_db.stages.reference import Fit
 from rsloc_db.stages.refine import refine_fits
 from rsloc_db.stages.retrieve import retrieve
-from rsloc_db.stages.verify import References, compare_cliques, verify
+from rsloc_db.stages.verify import References, compare_cliques, stands_out, verify
 
 
 def localize_query(
@@ -60,24 +60,20 @@ def localize_query(
         candidates = cliques(conn, key, targets, options)
         lap("cliques")
         fits = compare_cliques(query, candidates, near)
-    places = settle(query, fits, near, options, lap)
-    decision = decide(places, len(fits))
-    if decision.verdict == "not_here" and (options.retrieval == "exhaustive" or is_affordable(near, options)):
+    verified = verify(query, fits, near, options)
+    lap("verify")
+    widen = options.retrieval == "exhaustive" or is_affordable(near, options)
+    # where no place stands out it is cheaper to look everywhere before any is refined
+    promising = verified if stands_out(verified) or not widen else []
+    places = places_of(refine_fits(query, promising, near, trials=len(fits)))
+    if widen and decide(places, len(fits)).verdict == "not_here":
+        lap("refine")
         fits += exhaustive(query, near, options)
         lap("retrieve")
-        places = settle(query, fits, near, options, lap)
-        decision = decide(places, len(fits))
+        verified = verify(query, fits, near, options)
+        lap("verify")
+        places = places_of(refine_fits(query, verified, near, trials=len(fits)))
+    decision = decide(places, len(fits))
     store(conn, key, places, decision)
     lap("refine")
     return decision
-
-
-def settle(
-    query: Query, fits: Sequence[Fit], references: References, options: Options, lap: Callable[[str], None]
-) -> list[Place]:
-    """Verify candidates against the gallery's pixels and refine the best: the places they lead to, surest first."""
-    verified = verify(query, fits, references, options)
-    lap("verify")
-    places = places_of(refine_fits(query, verified, references, trials=max(len(fits), 1)))
-    lap("refine")
-    return places

@@ -28,6 +28,8 @@ FINE_MARGIN_PX = 64
 FINE_CELL_PX = 8
 MAX_CELLS = 1200
 """A query is looked at with at most about this many fine cells a side; larger ones with coarser cells."""
+CLEAR_CORRELATION = 0.25
+"""A place with less correlation is not clearly found, though it may have no rival."""
 RIVAL_CORRELATION = 0.5
 """A place with less than this share of the best correlation is no rival of it."""
 
@@ -48,6 +50,11 @@ def verify(query: Query, fits: Sequence[Fit], references: References, options: O
             found.append(exact)
     ranked = sorted(found, key=lambda f: -f.correlation)[: options.refined]
     return [f for f in ranked if f.correlation >= RIVAL_CORRELATION * ranked[0].correlation]
+
+
+def stands_out(fits: Sequence[Fit]) -> bool:
+    """Tell whether verification left one place alone, without a rival."""
+    return len(fits) == 1 and fits[0].correlation >= CLEAR_CORRELATION
 
 
 def compare_cliques(query: Query, cliques: Sequence[CliqueRow], references: References) -> list[Fit]:
