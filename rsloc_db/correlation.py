@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from rsloc_db.types import Image
+from rsloc_db.types import Image, Mask
 
 Maps = NDArray[np.float32]
 """Oriented-gradient maps: (channels, rows, columns) float32, one value a cell, zero where not valid."""
-Mask = NDArray[np.bool_]
 
 ORIENTATIONS = 6
 MIN_COVER = 0.5

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from pyproj import Geod, Proj
 
-from rsloc_db.grids import MERCATOR_MAX_LAT_DEG, lonlat_to_mercator, mercator_to_lonlat, wrap_lon
+from rsloc_db.grids import lonlat_to_mercator, mercator_to_lonlat, wrap_lon
 from rsloc_db.types import Floats, Pixels, Scale
 
 _GEOD = Geod(ellps="WGS84")
@@ -82,18 +82,6 @@ def offset_between(
         return d_lon, d_lat
     x, y = _local_plane(lon, lat)(lon_deg, lat_deg)
     return np.asarray(x), np.asarray(y)
-
-
-def ground_size_m(scale: Scale, lat_deg: float) -> tuple[float, float]:
-    """Return ground metres a pixel (eastward, northward) at a latitude."""
-    east, north = (float(v) for v in meters_per_degree(np.array(lat_deg)))
-    if scale.pixels == "degrees":
-        return scale.x * east, scale.y * north
-    if scale.pixels == "ground":
-        return scale.x, scale.y
-    lat = float(np.clip(lat_deg, -MERCATOR_MAX_LAT_DEG, MERCATOR_MAX_LAT_DEG))
-    per_m = 1 / np.radians(6378137.0)
-    return scale.x * per_m * east, scale.y * per_m * north * float(np.cos(np.radians(lat)))
 
 
 def ground_distance_m(a: tuple[float, float], b: tuple[float, float]) -> float:

@@ -19,9 +19,7 @@ from rasterio.io import DatasetReader, MemoryFile
 
 from rsloc_db.errors import ImageError
 from rsloc_db.grids import TILE_PX
-from rsloc_db.types import Floats, Image
-
-Mask = NDArray[np.bool_]
+from rsloc_db.types import Floats, Image, Mask
 
 MAX_PIXELS = 1 << 28
 """Largest image that is decoded whole: 268 million pixels, 0.8 GB as RGB."""

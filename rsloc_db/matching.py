@@ -73,6 +73,9 @@ def block_matches(
         Matches with x, y from the template's upper left corner; blocks with little imagery or structure are left out.
     """
     x, y = _block_corners(template.cover.shape, block)
+    if len(x) == 0:
+        none = np.zeros(0)
+        return Matches(none, none, none, none, none, 0)
     near = [np.zeros_like(x), np.zeros_like(y)]
     if expected:
         shift = expected(*(np.asarray((v + block / 2) * cell_px, float) for v in (x, y)))
@@ -210,10 +213,17 @@ def fit_affine(matches: Matches, start: NDArray[np.bool_], tolerance_px: float =
         if not weight.any():
             weight = start.astype(float)
     inlier = residual <= tolerance_px
-    used = max(float(weight.sum()), 1.0)
-    variance = float((weight * residual**2).sum()) / 2 / max(used - (3 if size > 1 and start.sum() >= 6 else 1), 1.0)
-    inverse = np.linalg.inv(normal)
-    return Affine(coefficients, np.eye(2) * max(variance, 0.01) * inverse[0, 0], inlier, residual)
+    spare = max(float(weight.sum()) - (3 if size > 1 and start.sum() >= 6 else 1), 1.0)
+    variance = max(float((weight * residual**2).sum()) / 2 / spare, 0.01) * _small_sample(2 * spare)
+    return Affine(coefficients, np.eye(2) * variance * np.linalg.inv(normal)[0, 0], inlier, residual)
+
+
+def _small_sample(freedom: float) -> float:
+    """Return by how much a variance estimated with few degrees of freedom is widened, so that 95 % ellipses hold.
+
+    Hotelling: the ellipse of an estimated variance follows F(2, freedom), that of a known one chi-squared(2) / 2.
+    """
+    return float(special.fdtri(2, freedom, 0.95) / special.fdtri(2, 1e9, 0.95))
 
 
 def evidence(matches: int, inliers: int, chance: float, trials: float) -> float:

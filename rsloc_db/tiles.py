@@ -36,7 +36,7 @@ from rsloc_db.grids import (
 )
 from rsloc_db.stages.tiles import paste
 from rsloc_db.tile_sources import TileSource, only_level
-from rsloc_db.types import Bounds, Cell, Failure, Image, Json, Tile
+from rsloc_db.types import Bounds, Cell, Failure, Image, Json, Mask, Tile
 
 JPEG_QUALITY = 95
 MAX_MOSAIC_TILES = 64
@@ -237,7 +237,7 @@ def mosaic(source: TileSource, cell: Cell, out: Path, *, tiles: int = 3) -> Json
     }
 
 
-def _newest(source: TileSource, level: int, key: tuple[int, int]) -> tuple[Image, imagery.Mask] | None:
+def _newest(source: TileSource, level: int, key: tuple[int, int]) -> tuple[Image, Mask] | None:
     cell = _wrapped(level, key)
     if misplaced(source.grid, cell):
         return None
@@ -261,7 +261,7 @@ def _transform(grid_name: str, level: int, columns: range, rows: range) -> tuple
     return crs, from_bounds(*box, TILE_PX * len(columns), TILE_PX * len(rows))
 
 
-def _write_picture(out: Path, image: Image, valid: imagery.Mask, georeference: tuple[str, rasterio.Affine]) -> None:
+def _write_picture(out: Path, image: Image, valid: Mask, georeference: tuple[str, rasterio.Affine]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix.lower() not in (".tif", ".tiff"):
         options = [] if out.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 """An image: (H, W, 3) uint8 RGB."""
 
+Mask = NDArray[np.bool_]
+"""Which pixels of an image are imagery: (H, W) bool."""
 Floats = NDArray[np.float64]
 Pixels = Literal["mercator", "ground", "degrees"]
 """What a query's pixel is: a step in Web Mercator metres, in metres on the ground, or in degrees (plate carree)."""

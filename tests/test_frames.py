@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import pytest
+from ground import ground_size_m
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 
-from rsloc_db.frames import Frame, add_offset, ground_size_m, meters_per_degree, offset_between
+from rsloc_db.frames import Frame, add_offset, meters_per_degree, offset_between
 from rsloc_db.types import Pixels, Scale
 
 GEOD = Geod(ellps="WGS84")

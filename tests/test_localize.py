@@ -79,7 +79,7 @@ def test_found_within_five_metres(tmp_path: Path, crs: str, size: float, retriev
     query = cut(crs, size, shape=shape)
     found = one(query.write(tmp_path / "query.tif"), retrieval=retrieval)
     assert error_m(query, found) < 5
-    assert query.error_m(found["places"][0]["center"]) < 5
+    assert all(place["rank"] > 1 for place in found["places"])
     ellipse = found["ellipse"]
     assert 2 < ellipse["b_m"] <= ellipse["a_m"] < 25
     assert query.error_m(found["center"]) < ellipse["a_m"]
@@ -125,8 +125,7 @@ def test_a_twin_of_the_place_makes_it_ambiguous(tmp_path: Path) -> None:
     assert found["verdict"] == "ambiguous"
     assert "2 places" in found["reason"]
     assert 0 < found["confidence"] <= 0.5
-    first, second = found["places"][:2]
-    apart = Geod(ellps="WGS84").inv(*first["center"], *second["center"])[2]
+    apart = Geod(ellps="WGS84").inv(*found["center"], *found["places"][0]["center"])[2]
     assert apart == pytest.approx(100 * 256 * NOMINAL_M * np.cos(np.radians(47.06)), rel=0.01)
     # a gallery without the twin has no doubt
     assert one(path, gallery="land")["verdict"] == "accepted"
@@ -250,7 +249,7 @@ def test_json_and_exit_codes(tmp_path: Path, land_url: str) -> None:
     assert 0.9 < here["confidence"] <= 1
     assert here["footprint"]["type"] == "MultiPolygon"
     assert here["ellipse"].keys() == {"a_m", "b_m", "azimuth_deg"}
-    assert 1 <= len(here["places"]) <= 3
+    assert len(here["places"]) <= 2
 
     write(tmp_path / "no scale" / "bare.tif", _bands(query))
     query.write(tmp_path / "no scale" / "here.tif")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -248,12 +247,14 @@ def insert_localization(conn: Connection, key: Key, values: Mapping[str, Any]) -
     conn.execute(statement("insert_localization"), {**key.columns, **values})
 
 
-def finish_query(conn: Connection, key: Key, status: str, seconds: Mapping[str, float | None]) -> None:
+def finish_query(
+    conn: Connection, key: Key, status: str, seconds: Mapping[str, float | None], peak_memory_mb: float
+) -> None:
     """Mark a query as done or failed, with the seconds of its stages (retrieve, cliques, verify, refine, total)."""
-    # Linux gives the largest resident set in kilobytes
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     timed = {f"{stage}_s": seconds.get(stage) for stage in ("retrieve", "cliques", "verify", "refine", "total")}
-    conn.execute(statement("finish_query"), {**key.columns, "status": status, "peak_memory_mb": memory, **timed})
+    conn.execute(
+        statement("finish_query"), {**key.columns, "status": status, "peak_memory_mb": peak_memory_mb, **timed}
+    )
 
 
 def finish_run(conn: Connection, run_id: int) -> None:
@@ -262,7 +263,10 @@ def finish_run(conn: Connection, run_id: int) -> None:
 
 
 def results(conn: Connection, run_id: int, top: int) -> list[Json]:
-    """Return the answers of a run, each with its best ``top`` places: the objects of ``localize --json``."""
+    """Return the answers of a run: the objects of ``localize --json``.
+
+    ``places`` are the runners-up: of the best ``top`` places those that are not the answer.
+    """
     places: dict[int, list[Json]] = {}
     for query_id, rank, correlation, evidence, lon, lat, outline in conn.execute(
         statement("run_places"), {"run_id": run_id, "top": top}
@@ -285,7 +289,7 @@ def _result(row: tuple[Any, ...], places: list[Json]) -> Json:
         "footprint": None if outline is None else json.loads(outline),
         "ellipse": None if a_m is None else {"a_m": a_m, "b_m": b_m, "azimuth_deg": azimuth},
         "transform": None if transform is None else {"coefficients": transform, "srid": srid},
-        "places": places,
+        "places": [place for place in places if lon is None or place["rank"] > 1],
     }
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from rsloc_db import grids
 from rsloc_db.db.connection import Connection
@@ -17,15 +16,13 @@ from rsloc_db.db.export import map_cells
 from rsloc_db.db.galleries import Gallery
 from rsloc_db.grids import MERCATOR_MAX_LAT_DEG
 from rsloc_db.stages.tiles import decode_tile, read_tiles
-from rsloc_db.types import Bounds, Cell, Image
+from rsloc_db.types import Bounds, Cell, Image, Mask
 
 MAX_SIDE_PX = 4096
 MAX_TILES = 5000
 SPAN = 64
 NOTHING = (205, 208, 214)
 """Colour of places of which a gallery has no tile."""
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

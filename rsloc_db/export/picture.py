@@ -34,7 +34,8 @@ def write_picture(found: RunMap, path: Path) -> None:
     for index, (query, image) in enumerate(shown):
         _draw_query(figure.add_subplot(thumbnails[index // COLUMNS, index % COLUMNS]), query, image)
     more = len(found.queries) - len(shown)
-    figure.suptitle(found.summary() + (f" ({more} not shown beside the map)" if more else ""), fontsize=12)
+    shown_of = f" ({more} not shown beside the map)" if more else ""
+    figure.suptitle(found.summary() + shown_of, fontsize=12, parse_math=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100, format="png")
 
@@ -51,7 +52,7 @@ def _draw_map(axes: Axes, found: RunMap) -> None:
     axes.set(xlim=(b.west_deg, b.east_deg), ylim=(b.south_deg, b.north_deg), aspect=aspect(b))
     axes.tick_params(labelsize=8)
     axes.legend(handles=_legend(found), loc="lower left", fontsize=8, framealpha=0.85)
-    axes.set_xlabel("; ".join(found.attributions), fontsize=8)
+    axes.set_xlabel("; ".join(found.attributions), fontsize=8, parse_math=False)
 
 
 def _draw_outlines(axes: Axes, outlines: list[Ring], colour: str, width: float, style: Dashes) -> None:
@@ -82,7 +83,7 @@ def _draw_query(axes: Axes, query: QueryMap, image: Image) -> None:
     colour = COLOURS.get(query.verdict, "grey")
     for spine in axes.spines.values():
         spine.set(color=colour, linewidth=3)
-    axes.set_title(_title(query), fontsize=9, pad=3)
+    axes.set_title(_title(query), fontsize=9, pad=3, parse_math=False)
 
 
 def _title(query: QueryMap) -> str:

@@ -22,8 +22,8 @@ from rasterio.windows import Window
 from rsloc_db.errors import GalleryError, ImageError
 from rsloc_db.gallery.reader import MAX_LEVEL, tile_name
 from rsloc_db.grids import MERCATOR_HALF_M, TILE_PX, GoogleEarthGrid, rows_on_earth
-from rsloc_db.imagery import Mask, quiet_open, stretch_limits, to_rgb8
-from rsloc_db.types import Cell, Failure, Floats, Image, Tile
+from rsloc_db.imagery import quiet_open, stretch_limits, to_rgb8
+from rsloc_db.types import Cell, Failure, Floats, Image, Mask, Tile
 
 JPEG_QUALITY = 95
 WGS84 = CRS.from_epsg(4326)

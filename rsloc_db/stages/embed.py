@@ -23,9 +23,9 @@ from rsloc_db.db.galleries import Gallery, TileRow
 from rsloc_db.errors import ModelError
 from rsloc_db.grids import TILE_PX, TileGrid, cell_center, grid, ground_resolution_m
 from rsloc_db.models import Embedder, embedder
-from rsloc_db.stages.tiles import Mask, decode_tile, paste, read_tiles
+from rsloc_db.stages.tiles import decode_tile, paste, read_tiles
 from rsloc_db.stages.workers import in_order, worker_connection
-from rsloc_db.types import Cell, Image, Progress
+from rsloc_db.types import Cell, Image, Mask, Progress
 
 BLOCK = 16
 """Cells of a block, an axis: a block is what a worker reads and what a kill loses."""

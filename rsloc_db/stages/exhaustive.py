@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
 from rsloc_db.correlation import correlate
@@ -19,6 +18,7 @@ from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
 from rsloc_db.stages.reference import Candidate, Fit, Reference
 from rsloc_db.stages.template import Template, Templates
+from rsloc_db.stages.verify import is_within
 
 CHUNK_BLOCKS = 8
 """Blocks a side of what is correlated at once: 1,024 cells."""
@@ -55,22 +55,24 @@ def is_affordable(references: Mapping[tuple[int, int], Reference], options: Opti
 
 def _peaks_of(query: Query, reference: Reference, within: str | None) -> Iterator[tuple[float, tuple[float, float]]]:
     templates = Templates(query, reference)
-    polygon = shapely.from_geojson(within) if within else None
-    for chunk in _chunks(reference.maps.blocks(within)):
+    for chunk in _chunks(reference, templates, reference.maps.blocks(within)):
         left, top = chunk.min(axis=0) * BLOCK_CELLS
         right, bottom = (chunk.max(axis=0) + 1) * BLOCK_CELLS
         template = templates.at(reference.cell_center((left + right) / 2, (top + bottom) / 2)[1])
         for score, column, row in _chunk_peaks(reference, template, left, top, right, bottom):
             center = reference.cell_center(column, row)
-            if polygon is None or polygon.covers(shapely.Point(center)):
+            if is_within(center, within):
                 yield score, center
 
 
-def _chunks(blocks: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.int_]]:
-    """Group blocks, (column, row), into squares of ``CHUNK_BLOCKS``: (N, 2) arrays."""
-    groups: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+def _chunks(
+    reference: Reference, templates: Templates, blocks: Sequence[tuple[int, int]]
+) -> Iterator[NDArray[np.int_]]:
+    """Group blocks, (column, row), that one template serves, at most ``CHUNK_BLOCKS`` a side: (N, 2) arrays."""
+    groups: dict[tuple[int, int, float], list[tuple[int, int]]] = defaultdict(list)
     for column, row in blocks:
-        groups[column // CHUNK_BLOCKS, row // CHUNK_BLOCKS].append((column, row))
+        lat_deg = reference.cell_center(0, (row + 0.5) * BLOCK_CELLS)[1]
+        groups[column // CHUNK_BLOCKS, row // CHUNK_BLOCKS, templates.band(lat_deg)].append((column, row))
     for key in sorted(groups):
         yield np.array(groups[key])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import resource
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -53,6 +54,7 @@ class Member:
 
     query_id: int
     file: QueryFile
+    content_hash: str
 
 
 def run_batch(
@@ -113,13 +115,17 @@ def search_space(conn: Connection, embedder: Embedder, options: Options) -> Sear
     Raises:
         GalleryError: a named gallery does not exist, or none is ready for this model.
     """
-    for name in options.galleries or ():
-        get_gallery(conn, name)
     targets = runs.search_targets(conn, embedder.name, embedder.weights_hash, options.galleries)
     if not targets:
         raise GalleryError(
-            f"no gallery is ready to be searched with model {embedder.name!r}: "
-            "run `rsloc-db galleries` to see what there is, `rsloc-db ingest PATH` to add one"
+            f"no gallery is ready for model {embedder.name!r} with weights {embedder.weights_hash[:8]}: "
+            "`rsloc-db galleries` shows what there is; `rsloc-db ingest PATH` adds one, or embeds one anew that was "
+            "embedded with other weights"
+        )
+    for name in {*(options.galleries or ())} - {t.gallery for t in targets}:
+        get_gallery(conn, name)
+        raise GalleryError(
+            f"gallery {name!r} is not ready for model {embedder.name!r}: run its `rsloc-db ingest` again"
         )
     references = {}
     for target in targets:
@@ -130,7 +136,13 @@ def search_space(conn: Connection, embedder: Embedder, options: Options) -> Sear
 
 
 def _register(conn: Connection, files: Sequence[QueryFile]) -> list[Member]:
-    return [Member(runs.upsert_query(conn, f.query_set, f.name, str(f.path.absolute()), _hash(f)), f) for f in files]
+    """Store the queries in the order of their names, so that two processes at the same ones never block each other."""
+    members = []
+    for file in sorted(files, key=lambda f: (f.query_set, f.name)):
+        content = _hash(file)
+        key = runs.upsert_query(conn, file.query_set, file.name, str(file.path.absolute()), content)
+        members.append(Member(key, file, content))
+    return members
 
 
 def _hash(file: QueryFile) -> str:
@@ -157,7 +169,7 @@ def _open_run(
         "tiles": runs.count_tiles(conn, sorted({t.gallery_id for t in space.targets})),
     }
     queries = [
-        (m.file.query_set, m.file.name, _hash(m.file), asdict(m.file.scale) if m.file.scale else None) for m in members
+        (m.file.query_set, m.file.name, m.content_hash, asdict(m.file.scale) if m.file.scale else None) for m in members
     ]
     code = code_version()
     identity = json.dumps([settings, queries, code], sort_keys=True)
@@ -196,7 +208,7 @@ def _localize_member(
             clock.last = time.perf_counter()
             targets = choose_levels(space.targets, query.frame.scale)
             localize_query(conn, key, query, targets, space.references, embedder, options, clock.lap)
-        runs.finish_query(conn, key, "done", clock.seconds)
+        runs.finish_query(conn, key, "done", clock.seconds, _peak_memory_mb())
     except psycopg.OperationalError:
         raise
     except Exception as error:
@@ -204,7 +216,12 @@ def _localize_member(
         log.debug("query %s failed", file.name, exc_info=True)
         progress.note(f"{file.name}: failed: {reason}")
         store_failure(conn, key, reason)
-        runs.finish_query(conn, key, "failed", {})
+        runs.finish_query(conn, key, "failed", {}, _peak_memory_mb())
+
+
+def _peak_memory_mb() -> float:
+    """Return the largest resident memory of this process so far; Linux gives it in kilobytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 class _Clock:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rsloc_db.correlation import Mask
 from rsloc_db.frames import Frame
-from rsloc_db.types import Image
+from rsloc_db.types import Image, Mask
 
 
 @dataclass(frozen=True, slots=True)

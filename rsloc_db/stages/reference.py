@@ -9,15 +9,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rsloc_db.correlation import Mask
 from rsloc_db.frames import Frame
 from rsloc_db.grids import TILE_PX, TileGrid
 from rsloc_db.stages.maps import CELL_PX, StoredMaps
 from rsloc_db.stages.query import Query
-from rsloc_db.types import Floats, Image
+from rsloc_db.types import Floats, Image, Mask
 
-LoadMosaic = Callable[[tuple[int, int], tuple[int, int]], tuple[Image, Mask]]
-"""(first, last column), (first, last row) -> the gallery's pixels there and which of them are imagery."""
+LoadMosaic = Callable[[tuple[int, int], tuple[int, int], int], tuple[Image, Mask]]
+"""(first, last column), (first, last row), step -> the gallery's pixels there and which of them are imagery."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +34,13 @@ class Reference:
         return float(lon), float(lat)
 
     def pixels(self, box: Box, step: int) -> tuple[Image, Mask]:
-        """Return the gallery's pixels of a box of grid pixels, one of ``step`` averaged."""
+        """Return the gallery's pixels of a box on multiples of ``step``, so many of them averaged into one."""
         columns = box.left // TILE_PX, (box.right - 1) // TILE_PX
         rows = box.top // TILE_PX, (box.bottom - 1) // TILE_PX
-        image, valid = self.load(columns, rows)
-        x, y = box.left - columns[0] * TILE_PX, box.top - rows[0] * TILE_PX
-        part = (slice(y, y + box.bottom - box.top), slice(x, x + box.right - box.left))
-        size = ((box.right - box.left) // step, (box.bottom - box.top) // step)
-        small = cv2.resize(image[part], size, interpolation=cv2.INTER_AREA) if step > 1 else image[part]
-        return np.asarray(small, np.uint8), cv2.resize(
-            valid[part].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST
-        ) > 0
+        image, valid = self.load(columns, rows, step)
+        x, y = (box.left - columns[0] * TILE_PX) // step, (box.top - rows[0] * TILE_PX) // step
+        part = (slice(y, y + (box.bottom - box.top) // step), slice(x, x + (box.right - box.left) // step))
+        return image[part], valid[part]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rsloc_db.correlation import Mask
 from rsloc_db.db.connection import Connection
 from rsloc_db.db.runs import Key, PatchRow, Target, copy_patches, search
 from rsloc_db.frames import Frame, meters_per_degree
@@ -22,7 +22,7 @@ from rsloc_db.imagery import window
 from rsloc_db.models import Embedder
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
-from rsloc_db.types import Image, Scale
+from rsloc_db.types import Image, Mask, Scale
 
 BAND_RATIO = 1.13
 """A band of latitudes spans at most this ratio of cos(latitude): half of it is the largest error of scale."""
@@ -148,7 +148,7 @@ def _centers(size: int, patch: float, step: float) -> NDArray[np.float64]:
 
 def useful(image: Image, valid: Mask, patches: Sequence[PatchRow]) -> list[PatchRow]:
     """Return the patches that are imagery and not much plainer than the query's others (open sea, cloud)."""
-    grey = image.mean(axis=2)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     kept, contrast = [], []
     for p in patches:
         part = _slices(p, image.shape)

@@ -35,12 +35,12 @@ class Templates:
 
     def at(self, lat_deg: float) -> Template:
         """Return the template for a latitude."""
-        key = self._band(lat_deg)
+        key = self.band(lat_deg)
         if key not in self._made:
             self._made[key] = self._make(key)
         return self._made[key]
 
-    def _band(self, lat_deg: float) -> float:
+    def band(self, lat_deg: float) -> float:
         """Return the latitude that stands for a band; pixels of degrees look the same at all of them."""
         if self._query.frame.scale.pixels == "degrees" and self._reference.grid.name == "google_earth":
             return 0.0

@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from rsloc_db import imagery
 from rsloc_db.db.connection import Connection
@@ -17,15 +17,13 @@ from rsloc_db.errors import GalleryError, ImageError
 from rsloc_db.gallery import open_gallery
 from rsloc_db.gallery.reader import GalleryReader, tile_name
 from rsloc_db.grids import TILE_PX
-from rsloc_db.types import Image
-
-Mask = NDArray[np.bool_]
+from rsloc_db.types import Image, Mask
 
 
 def load_mosaic(
-    conn: Connection, gallery: Gallery, level: int, columns: tuple[int, int], rows: tuple[int, int]
+    conn: Connection, gallery: Gallery, level: int, columns: tuple[int, int], rows: tuple[int, int], step: int = 1
 ) -> tuple[Image, Mask]:
-    """Paste the newest tiles of a box of cells together.
+    """Paste the newest tiles of a box of cells together, each averaged down as it comes: memory is the result's.
 
     Args:
         conn: a connection.
@@ -33,16 +31,24 @@ def load_mosaic(
         level: level of the tiles.
         columns: first and last column, both included; they may run past either end of the grid (antimeridian).
         rows: first and last row, both included.
+        step: a power of two up to 256: so many pixels each way become one.
 
     Returns:
-        (256 rows, 256 columns, 3) uint8 RGB and its mask; where there is no tile, black and False.
+        (256 / step rows, 256 / step columns, 3) uint8 RGB and its mask; where there is no tile, black and False.
 
     Raises:
         GalleryError: a tile cannot be read.
     """
-    found = read_tiles(conn, gallery, level, columns, rows, newest=True)
-    images = {(tile.cell.column, tile.cell.row): decode_tile(gallery, tile) for tile in found}
-    return paste(images, range(columns[0], columns[1] + 1), range(rows[0], rows[1] + 1))
+    side = TILE_PX // step
+    image = np.zeros((side * (rows[1] - rows[0] + 1), side * (columns[1] - columns[0] + 1), 3), np.uint8)
+    valid = np.zeros(image.shape[:2], bool)
+    for tile in read_tiles(conn, gallery, level, columns, rows, newest=True):
+        top, left = side * (tile.cell.row - rows[0]), side * (tile.cell.column - columns[0])
+        box = (slice(top, top + side), slice(left, left + side))
+        pixels, mask = decode_tile(gallery, tile)
+        image[box] = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA) if step > 1 else pixels
+        valid[box] = mask[::step, ::step]
+    return image, valid
 
 
 def read_tiles(

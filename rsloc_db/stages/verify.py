@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import shapely
 
 from rsloc_db.correlation import correlate, gradient_maps, peak
 from rsloc_db.db.runs import CliqueRow
@@ -25,7 +26,8 @@ SEARCH_CELLS = 24
 """How far a clique's centre may be off, in cells of 16 px: a tile and a half."""
 FINE_MARGIN_PX = 64
 """How far the stored maps may be off, in grid pixels."""
-FINE_CELL_PX = 8
+FINE_CELLS = 4
+"""Averaged pixels a cell: with the usual two by two averaged, cells of 8 px."""
 MAX_CELLS = 1200
 """A query is looked at with at most about this many fine cells a side; larger ones with coarser cells."""
 CLEAR_CORRELATION = 0.25
@@ -44,12 +46,18 @@ def verify(query: Query, fits: Sequence[Fit], references: References, options: O
         The fits that are worth refining, best correlation first.
     """
     found = []
-    for fit in _distinct(fits, references)[: options.verified]:
+    inside = [fit for fit in fits if is_within(fit.center, options.within)]
+    for fit in _distinct(inside, references)[: options.verified]:
         exact = compare_pixels(query, fit, references[fit.candidate.gallery_id, fit.candidate.level])
         if exact is not None:
             found.append(exact)
     ranked = sorted(found, key=lambda f: -f.correlation)[: options.refined]
     return [f for f in ranked if f.correlation >= RIVAL_CORRELATION * ranked[0].correlation]
+
+
+def is_within(center: tuple[float, float], within: str | None) -> bool:
+    """Tell whether a place (lon, lat) lies in the polygon that the search is limited to (GeoJSON), if it is."""
+    return within is None or bool(shapely.from_geojson(within).covers(shapely.Point(center)))
 
 
 def stands_out(fits: Sequence[Fit]) -> bool:
@@ -105,24 +113,23 @@ def compare_pixels(query: Query, fit: Fit, reference: Reference) -> Fit | None:
     Returns:
         The best fit within the margin, or None where the gallery has no pixels or the query no structure.
     """
-    step, cell = _resolution(query.frame, fit.center, reference)
-    px = step * cell
+    step = _step(query.frame, fit.center, reference)
+    px = step * FINE_CELLS
     box = footprint_box(query.frame, fit.center, reference, px)
     margin = -(-FINE_MARGIN_PX // px) * px
     pixels, mask = reference.pixels(box.grown(margin), step)
     if not mask.any():
         return None
-    template = gradient_maps(*resample(query, fit.center, reference, box, step), cell)
-    row, column, score = peak(correlate(template, gradient_maps(pixels, mask, cell)))
+    template = gradient_maps(*resample(query, fit.center, reference, box, step), FINE_CELLS)
+    row, column, score = peak(correlate(template, gradient_maps(pixels, mask, FINE_CELLS)))
     if score <= 0:
         return None
     moved = shift_center(fit.center, reference, column * px - margin, row * px - margin)
     return Fit(fit.candidate, moved, score)
 
 
-def _resolution(frame: Frame, center: tuple[float, float], reference: Reference) -> tuple[int, int]:
-    """Return (step, cells): pixels are averaged by ``step`` first; a map cell is ``cells`` of the averaged ones."""
+def _step(frame: Frame, center: tuple[float, float], reference: Reference) -> int:
+    """Return how many pixels are averaged into one before edges are looked for: two, or more for large queries."""
     box = footprint_box(frame, center, reference, 1)
     size = max(box.right - box.left, box.bottom - box.top)
-    step = 2 ** int(np.ceil(np.log2(max(2 * size / (MAX_CELLS * FINE_CELL_PX), 2))))
-    return step, FINE_CELL_PX // 2
+    return 1 << int(np.ceil(np.log2(max(size / (MAX_CELLS * FINE_CELLS), 2))))

@@ -20,7 +20,7 @@ ORDER BY g.name, s.level, s.window_tiles;
 WITH pool AS MATERIALIZED (
     SELECT e.tile_id, e.vector::{vector} AS vector, t.center, abs(ST_Y(t.center)) AS abs_lat
     FROM {partition} e JOIN tile t ON t.id = e.tile_id
-    WHERE %(within)s::text IS NULL OR ST_Intersects(t.center, ST_SetSRID(ST_GeomFromGeoJSON(%(within)s::text), 4326))
+    WHERE %(within)s::text IS NULL OR ST_Intersects(t.footprint, ST_SetSRID(ST_GeomFromGeoJSON(%(within)s::text), 4326))
 )
 INSERT INTO hit (run_id, query_id, patch_id, gallery_id, tile_id, rank, similarity, vote)
 SELECT p.run_id, p.query_id, p.id, %(gallery_id)s, k.tile_id, k.rank, 1 - k.distance, {vote}
