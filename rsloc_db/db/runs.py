@@ -17,6 +17,10 @@ from rsloc_db.db.connection import Connection, statement
 from rsloc_db.types import Json, Pixels
 
 
+EXACT_WITHIN = 30_000
+"""A search inside a polygon that fewer tiles touch compares all of them; the index would rarely hit any."""
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """A query of a run: what every row of a run is tied to."""
@@ -176,9 +180,9 @@ def search(
         target: where to search.
         pixels: unit of the patches' offsets.
         limit: tiles a patch, at most 1,000.
-        within: GeoJSON of a polygon (EPSG:4326); only tiles whose centre it holds are searched, exactly.
+        within: GeoJSON of a polygon (EPSG:4326); only tiles that touch it are searched, exactly where they are not many.
     """
-    exact = target.index_kind == "exact" or within is not None
+    exact = target.index_kind == "exact" or (within is not None and _is_small(conn, target, within))
     if not exact:
         # HNSW returns at most ef_search rows, silently
         conn.execute("SELECT set_config('hnsw.ef_search', %s, true)", (str(min(1000, max(2 * limit, 100))),))
@@ -189,6 +193,12 @@ def search(
     )
     place = {"gallery_id": target.gallery_id, "level": target.level, "window_tiles": target.window_tiles}
     conn.execute(text, {**key.columns, **place, "limit": limit, "within": within})
+
+
+def _is_small(conn: Connection, target: Target, within: str) -> bool:
+    """Tell whether few enough tiles touch a polygon to compare every one of them with every patch."""
+    values = {"gallery_id": target.gallery_id, "level": target.level, "within": within, "limit": EXACT_WITHIN}
+    return _one(conn, "count_tiles_within", values) < EXACT_WITHIN
 
 
 def find_cliques(conn: Connection, key: Key, target: Target, *, limit: int, hits: int, p_hit: float) -> None:

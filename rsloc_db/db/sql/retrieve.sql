@@ -34,9 +34,16 @@ CROSS JOIN LATERAL (
 WHERE p.run_id = %(run_id)s AND p.query_id = %(query_id)s
   AND p.level = %(level)s AND p.window_tiles = %(window_tiles)s;
 
+-- name: count_tiles_within
+-- How many tiles of a gallery level touch a polygon, counted to a limit.
+SELECT count(*) FROM (
+    SELECT FROM tile WHERE gallery_id = %(gallery_id)s AND level = %(level)s
+      AND ST_Intersects(footprint, ST_SetSRID(ST_GeomFromGeoJSON(%(within)s::text), 4326)) LIMIT %(limit)s) t;
+
 -- name: search_hnsw
 -- Nearest tiles of each patch of a query by the embedding set's HNSW index. The search stands in a materialised CTE of
--- its own: a join or filter beside it would lose the index. The patch's band of latitudes is applied after it.
+-- its own: a join or filter beside it would lose the index. The patch's band of latitudes and the polygon, which is a
+-- large one here, are applied after it.
 INSERT INTO hit (run_id, query_id, patch_id, gallery_id, tile_id, rank, similarity, vote)
 SELECT p.run_id, p.query_id, p.id, %(gallery_id)s, k.tile_id, k.rank, 1 - k.distance, {vote}
 FROM patch p
@@ -48,6 +55,7 @@ CROSS JOIN LATERAL (
     SELECT n.tile_id, n.distance, row_number() OVER (ORDER BY n.distance) AS rank, t.center
     FROM nearest n JOIN tile t ON t.id = n.tile_id
     WHERE abs(ST_Y(t.center)) BETWEEN p.min_abs_lat_deg AND p.max_abs_lat_deg
+      AND (%(within)s::text IS NULL OR ST_Intersects(t.footprint, ST_SetSRID(ST_GeomFromGeoJSON(%(within)s::text), 4326)))
 ) k
 WHERE p.run_id = %(run_id)s AND p.query_id = %(query_id)s
   AND p.level = %(level)s AND p.window_tiles = %(window_tiles)s;
