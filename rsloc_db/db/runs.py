@@ -16,7 +16,6 @@ from psycopg.types.json import Jsonb
 from rsloc_db.db.connection import Connection, statement
 from rsloc_db.types import Json, Pixels
 
-
 EXACT_WITHIN = 30_000
 """A search inside a polygon that fewer tiles touch compares all of them; the index would rarely hit any."""
 
