@@ -179,7 +179,7 @@ def search(
         target: where to search.
         pixels: unit of the patches' offsets.
         limit: tiles a patch, at most 1,000.
-        within: GeoJSON of a polygon (EPSG:4326); only tiles that touch it are searched, exactly where they are not many.
+        within: GeoJSON of a polygon (EPSG:4326): only tiles that touch it are searched, exactly if they are few.
     """
     exact = target.index_kind == "exact" or (within is not None and _is_small(conn, target, within))
     if not exact:
