@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import shapely
 from lands import (
     COLUMN,
     ELSEWHERE,
@@ -116,8 +117,8 @@ def test_a_polygon_limits_where_the_answer_may_lie(tmp_path: Path) -> None:
     query = cut()
     path = query.write(tmp_path / "here.tif")
     lon, lat = query.center
-    around = f"POLYGON(({lon - 0.01} {lat - 0.01}, {lon + 0.01} {lat - 0.01}, {lon} {lat + 0.01}, {lon - 0.01} {lat - 0.01}))"
-    beside = around.replace(f"{lat - 0.01}", f"{lat + 0.02}").replace(f"{lat + 0.01}", f"{lat + 0.03}")
+    around = shapely.box(lon - 0.01, lat - 0.01, lon + 0.01, lat + 0.01).wkt
+    beside = shapely.box(lon - 0.01, lat + 0.01, lon + 0.01, lat + 0.02).wkt
     for retrieval in ("knn", "exhaustive"):
         found = one(path, within=around, retrieval=retrieval)
         assert found["verdict"] == "accepted", found["reason"]
