@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from rsloc_db.types import Image, Mask
+from rsloc_db.types import Floats, Image, Mask
 
 Maps = NDArray[np.float32]
 """Oriented-gradient maps: (channels, rows, columns) float32, one value a cell, zero where not valid."""
@@ -30,8 +30,8 @@ class GradientMaps:
     """Gradient maps of an image and how much of each cell is valid.
 
     Attributes:
-        maps: (C, H, W) float32, mean removed, zero in cells that are not valid.
-        cover: (H, W) float32, 1 in valid cells, else 0.
+        maps: (C, H, W) float32, mean removed, zero in cells that are not valid; of a stack of images (N, C, H, W).
+        cover: (H, W) float32, 1 in valid cells, else 0; of a stack (N, H, W).
     """
 
     maps: Maps
@@ -96,35 +96,65 @@ def correlate(template: GradientMaps, search: GradientMaps, min_overlap: float =
     Returns:
         (H - h + 1, W - w + 1) float32 scores in [-1, 1]; 0 where the overlap is too small.
     """
-    h, w = template.cover.shape
-    out = tuple(a - b + 1 for a, b in zip(search.cover.shape, (h, w), strict=True))
-    shape = [fft.next_fast_len(n, real=True) for n in search.cover.shape]
+    dot, norm, overlap = masked_products(template, search)
+    usable = (overlap >= min_overlap * template.cover.sum()) & (overlap >= 1) & (norm > 1e-9)
+    return np.where(usable, dot / np.sqrt(np.maximum(norm, 1e-9)), 0).astype(np.float32)
+
+
+def masked_products(
+    template: GradientMaps, search: GradientMaps
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return what a normalised correlation is made of, for every shift of a template inside a larger map.
+
+    Args:
+        template: (..., C, h, w) maps with (..., h, w) cover: one image, or a stack of blocks.
+        search: (..., C, H, W) maps with (..., H, W) cover, H >= h and W >= w.
+
+    Returns:
+        Sum of products, product of the two energies where both are valid, and number of cells where both are; each
+        (..., H - h + 1, W - w + 1) float32.
+    """
+    rows, columns = (a - b + 1 for a, b in zip(search.cover.shape[-2:], template.cover.shape[-2:], strict=True))
+    shape = [fft.next_fast_len(n, real=True) for n in search.cover.shape[-2:]]
 
     def spectrum(array: Maps) -> NDArray[np.complex64]:
         return np.asarray(fft.rfft2(array, shape, workers=-1), np.complex64)
 
     def valid_part(product: NDArray[np.complex64]) -> NDArray[np.float32]:
-        return np.asarray(fft.irfft2(product, shape, workers=-1)[: out[0], : out[1]], np.float32)
+        return np.asarray(fft.irfft2(product, shape, workers=-1)[..., :rows, :columns], np.float32)
 
-    t_cover, s_cover = spectrum(template.cover), spectrum(search.cover)
-    t_energy = spectrum((template.maps**2).sum(axis=0))
-    s_energy = spectrum((search.maps**2).sum(axis=0))
-    dot = valid_part((np.conj(spectrum(template.maps)) * spectrum(search.maps)).sum(axis=0))
-    norm = valid_part(np.conj(t_energy) * s_cover) * valid_part(np.conj(t_cover) * s_energy)
-    overlap = valid_part(np.conj(t_cover) * s_cover)
-    usable = (overlap >= min_overlap * template.cover.sum()) & (overlap >= 1) & (norm > 1e-9)
-    return np.where(usable, dot / np.sqrt(np.maximum(norm, 1e-9)), 0).astype(np.float32)
+    t_cover, s_cover = np.conj(spectrum(template.cover)), spectrum(search.cover)
+    t_energy, s_energy = (spectrum((maps**2).sum(axis=-3)) for maps in (template.maps, search.maps))
+    dot = valid_part((np.conj(spectrum(template.maps)) * spectrum(search.maps)).sum(axis=-3))
+    norm = valid_part(np.conj(t_energy) * s_cover) * valid_part(t_cover * s_energy)
+    return dot, norm, valid_part(t_cover * s_cover)
 
 
 def peak(scores: NDArray[np.float32]) -> tuple[float, float, float]:
     """Return the (row, column) of the highest score, to a fraction of a cell by a parabola, and the score."""
-    r, c = np.unravel_index(int(np.argmax(scores)), scores.shape)
-    return r + _vertex(scores[:, c], int(r)), c + _vertex(scores[r], int(c)), float(scores[r, c])
+    rows, columns, heights = peaks(scores[None])
+    return float(rows[0]), float(columns[0]), float(heights[0])
 
 
-def _vertex(line: NDArray[np.float32], i: int) -> float:
-    if not 0 < i < len(line) - 1:
-        return 0.0
-    left, mid, right = (float(v) for v in line[i - 1 : i + 2])
-    bend = left - 2 * mid + right
-    return float(np.clip((left - right) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
+def peaks(scores: NDArray[np.float32]) -> tuple[Floats, Floats, NDArray[np.float32]]:
+    """Return rows, columns and heights of the peaks of (N, H, W) scores, as ``peak`` does for one."""
+    height, width = scores.shape[1:]
+    n = np.arange(len(scores))
+    r, c = np.unravel_index(scores.reshape(len(scores), -1).argmax(axis=1), (height, width))
+    top = scores[n, r, c]
+    up, down, left, right = (
+        np.maximum(r - 1, 0),
+        np.minimum(r + 1, height - 1),
+        np.maximum(c - 1, 0),
+        np.minimum(c + 1, width - 1),
+    )
+    row = r + np.where((up < r) & (r < down), _vertices(scores[n, up, c], top, scores[n, down, c]), 0.0)
+    column = c + np.where((left < c) & (c < right), _vertices(scores[n, r, left], top, scores[n, r, right]), 0.0)
+    return row, column, top
+
+
+def _vertices(left: NDArray[np.float32], mid: NDArray[np.float32], right: NDArray[np.float32]) -> Floats:
+    """Return where parabolas through three neighbours have their tops, -0.5 to 0.5 from the middle."""
+    bend = (left - 2 * mid + right).astype(float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(bend < 0, np.clip((left - right) / (2 * bend), -0.5, 0.5), 0.0)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, special
+from scipy import special
 
-from rsloc_db.correlation import GradientMaps
+from rsloc_db.correlation import GradientMaps, masked_products, peaks
 from rsloc_db.types import Floats
 
 Shift = Callable[[Floats, Floats], tuple[Floats, Floats]]
@@ -83,9 +83,11 @@ def block_matches(
     margin = (search.cover.shape[0] - template.cover.shape[0]) // 2
     t = _blocks(template, x, y, block)
     s = _blocks(search, x + margin - radius + near[0], y + margin - radius + near[1], block + 2 * radius)
-    r, c, score = _peaks(_correlate_blocks(*t, *s, 2 * radius + 1))
-    possible = (t[1].mean(axis=(1, 2)) > MIN_BLOCK) & (s[1].mean(axis=(1, 2)) > MIN_BLOCK)
-    good = possible & (score > 0)
+    r, c, score = peaks(_correlate_blocks(t, s))
+    possible = (t.cover.mean(axis=(1, 2)) > MIN_BLOCK) & (s.cover.mean(axis=(1, 2)) > MIN_BLOCK)
+    # a peak on the rim of what was searched is none
+    inner = (r >= 0.5) & (r <= 2 * radius - 0.5) & (c >= 0.5) & (c <= 2 * radius - 0.5)
+    good = possible & inner & (score > 0)
     columns = x + block / 2, y + block / 2, c - radius + near[0], r - radius + near[1]
     x_px, y_px, dx, dy = [np.asarray(v[good] * cell_px, float) for v in columns]
     return Matches(x_px, y_px, dx, dy, score[good].astype(float), int(possible.sum()))
@@ -97,54 +99,19 @@ def _block_corners(shape: tuple[int, ...], block: int) -> tuple[NDArray[np.int_]
     return x.ravel(), y.ravel()
 
 
-def _peaks(scores: NDArray[np.float32]) -> tuple[Floats, Floats, NDArray[np.float32]]:
-    """Return row and column, to a fraction by a parabola, and height of each peak; a peak on the rim is none: 0."""
-    n, last = np.arange(len(scores)), scores.shape[1] - 1
-    r, c = np.unravel_index(scores.reshape(len(scores), -1).argmax(axis=1), scores.shape[1:])
-    top = scores[n, r, c]
-    inner = (r > 0) & (r < last) & (c > 0) & (c < last)
-    low_r, high_r, low_c, high_c = (
-        np.maximum(r - 1, 0),
-        np.minimum(r + 1, last),
-        np.maximum(c - 1, 0),
-        np.minimum(c + 1, last),
-    )
-    row = r + _vertices(scores[n, low_r, c], top, scores[n, high_r, c])
-    column = c + _vertices(scores[n, r, low_c], top, scores[n, r, high_c])
-    return row, column, np.where(inner, top, 0)
-
-
-def _blocks(
-    maps: GradientMaps, x: NDArray[np.int_], y: NDArray[np.int_], size: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _blocks(maps: GradientMaps, x: NDArray[np.int_], y: NDArray[np.int_], size: int) -> GradientMaps:
+    """Cut squares of cells out of maps, their upper left corners at (x, y) or as near as the maps reach."""
     x = np.clip(x, 0, maps.cover.shape[1] - size)
     y = np.clip(y, 0, maps.cover.shape[0] - size)
-    stack = np.stack([maps.maps[:, b : b + size, a : a + size] for a, b in zip(x, y, strict=True)])
-    cover = np.stack([maps.cover[b : b + size, a : a + size] for a, b in zip(x, y, strict=True)])
-    return stack, cover
+    boxes = [(slice(b, b + size), slice(a, a + size)) for a, b in zip(x, y, strict=True)]
+    return GradientMaps(np.stack([maps.maps[:, *box] for box in boxes]), np.stack([maps.cover[box] for box in boxes]))
 
 
-def _correlate_blocks(
-    t: NDArray[np.float32], t_cover: NDArray[np.float32], s: NDArray[np.float32], s_cover: NDArray[np.float32], out: int
-) -> NDArray[np.float32]:
-    """Normalised correlation of many blocks at once: (N, C, b, b) in (N, C, B, B) -> (N, out, out)."""
-    shape = [fft.next_fast_len(s.shape[-1], real=True)] * 2
-
-    def corr(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-        product = np.conj(fft.rfft2(a, shape)) * fft.rfft2(b, shape)
-        total = product.sum(axis=1) if product.ndim == 4 else product
-        return np.asarray(fft.irfft2(total, shape)[:, :out, :out], np.float32)
-
-    norm = corr(t_cover, (s**2).sum(axis=1)) * corr((t**2).sum(axis=1), s_cover)
-    full = corr(t_cover, s_cover) >= MIN_BLOCK * t.shape[-1] ** 2
-    scores = np.where(full & (norm > 1e-6), corr(t, s) / np.sqrt(np.maximum(norm, 1e-6)), 0)
-    return np.asarray(scores, np.float32)
-
-
-def _vertices(left: NDArray[np.float32], mid: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
-    bend = (left - 2 * mid + right).astype(float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(bend < 0, np.clip((left - right) / (2 * bend), -0.5, 0.5), 0.0)
+def _correlate_blocks(t: GradientMaps, s: GradientMaps) -> NDArray[np.float32]:
+    """Normalised correlation of many blocks at once: (N, C, b, b) in (N, C, B, B) -> (N, B - b + 1, B - b + 1)."""
+    dot, norm, overlap = masked_products(t, s)
+    full = overlap >= MIN_BLOCK * t.cover.shape[-1] ** 2
+    return np.where(full & (norm > 1e-6), dot / np.sqrt(np.maximum(norm, 1e-6)), 0).astype(np.float32)
 
 
 def agreeing(matches: Matches) -> NDArray[np.bool_]:
@@ -199,9 +166,9 @@ def fit_affine(matches: Matches, start: NDArray[np.bool_], tolerance_px: float =
     """
     design = np.column_stack([np.ones(len(matches)), matches.x, matches.y])
     target = np.column_stack([matches.dx, matches.dy])
-    size = max(float(np.hypot(np.ptp(matches.x), np.ptp(matches.y))), 1.0)
+    full = bool(start.sum() >= 6)
     # a deformation of 2 % over the image is as surprising as one standard deviation; with few matches none is fitted
-    prior = np.array([0.0, 1.0, 1.0]) / 0.02**2 if start.sum() >= 6 else np.array([0.0, 1e12, 1e12])
+    prior = np.array([0.0, 1.0, 1.0]) / 0.02**2 if full else np.array([0.0, 1e12, 1e12])
     weight = start.astype(float)
     for _ in range(10):
         normal = design.T @ (design * weight[:, None]) + np.diag(prior + 1e-9)
@@ -213,7 +180,7 @@ def fit_affine(matches: Matches, start: NDArray[np.bool_], tolerance_px: float =
         if not weight.any():
             weight = start.astype(float)
     inlier = residual <= tolerance_px
-    spare = max(float(weight.sum()) - (3 if size > 1 and start.sum() >= 6 else 1), 1.0)
+    spare = max(float(weight.sum()) - (3 if full else 1), 1.0)
     variance = max(float((weight * residual**2).sum()) / 2 / spare, 0.01) * _small_sample(2 * spare)
     return Affine(coefficients, np.eye(2) * variance * np.linalg.inv(normal)[0, 0], inlier, residual)
 

@@ -24,10 +24,11 @@ from rsloc_db.stages.decide import Decision, decide, places_of, store
 from rsloc_db.stages.exhaustive import exhaustive, is_affordable
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
-from rsloc_db.stages.reference import Fit
+from rsloc_db.stages.reference import Fit, References
 from rsloc_db.stages.refine import refine_fits
 from rsloc_db.stages.retrieve import retrieve
-from rsloc_db.stages.verify import References, compare_cliques, stands_out, verify
+from rsloc_db.stages.template import Templates
+from rsloc_db.stages.verify import compare_cliques, stands_out, verify
 
 
 def localize_query(
@@ -53,13 +54,14 @@ def localize_query(
         lap: called with a stage's name at its end, for the clock.
     """
     near = {(t.gallery_id, t.level): references[t.gallery_id, t.level] for t in targets}
+    templates = {level: Templates(query, reference) for level, reference in near.items()}
     fits: list[Fit] = []
     if options.retrieval != "exhaustive":
         retrieve(conn, key, query, targets, embedder, options)
         lap("retrieve")
         candidates = cliques(conn, key, targets, options)
         lap("cliques")
-        fits = compare_cliques(query, candidates, near)
+        fits = compare_cliques(candidates, templates)
     verified = verify(query, fits, near, options)
     lap("verify")
     widen = options.retrieval == "exhaustive" or is_affordable(near, options)
@@ -68,7 +70,7 @@ def localize_query(
     places = places_of(refine_fits(query, promising, near, trials=len(fits)))
     if widen and decide(places, len(fits)).verdict == "not_here":
         lap("refine")
-        fits += exhaustive(query, near, options)
+        fits += exhaustive(templates, options)
         lap("retrieve")
         verified = verify(query, fits, near, options)
         lap("verify")

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from rsloc_db.correlation import correlate
 from rsloc_db.stages.maps import BLOCK_CELLS
 from rsloc_db.stages.options import Options
-from rsloc_db.stages.query import Query
-from rsloc_db.stages.reference import Candidate, Fit, Reference
+from rsloc_db.stages.reference import Candidate, Fit, Reference, References
 from rsloc_db.stages.template import Template, Templates
 from rsloc_db.stages.verify import is_within
 
@@ -30,32 +29,31 @@ APART_CELLS = 16
 """Two places are at least this far apart: a tile."""
 
 
-def exhaustive(query: Query, references: Mapping[tuple[int, int], Reference], options: Options) -> list[Fit]:
+def exhaustive(templates: Mapping[tuple[int, int], Templates], options: Options) -> list[Fit]:
     """Return the places where a query correlates best with the gradient maps of some gallery levels, best first.
 
     Args:
-        query: its pixels.
-        references: (gallery_id, level) -> the gallery level.
+        templates: (gallery_id, level) -> the query's templates for that level.
         options: how many places to return, and the polygon that the search is limited to.
     """
     found = [
         Fit(Candidate(gallery_id, level, None), center, score)
-        for (gallery_id, level), reference in references.items()
-        for score, center in _peaks_of(query, reference, options.within)
+        for (gallery_id, level), of_level in templates.items()
+        for score, center in _peaks_of(of_level, options.within)
     ]
     return sorted(found, key=lambda f: -f.correlation)[: options.cliques]
 
 
-def is_affordable(references: Mapping[tuple[int, int], Reference], options: Options) -> bool:
+def is_affordable(references: References, options: Options) -> bool:
     """Tell whether automatic retrieval may search these gallery levels exhaustively: not when they are large."""
     if options.retrieval != "auto":
         return False
     return sum(len(reference.maps.blocks(options.within)) for reference in references.values()) <= AUTO_BLOCKS
 
 
-def _peaks_of(query: Query, reference: Reference, within: str | None) -> Iterator[tuple[float, tuple[float, float]]]:
-    templates = Templates(query, reference)
-    for chunk in _chunks(reference, templates, reference.maps.blocks(within)):
+def _peaks_of(templates: Templates, within: str | None) -> Iterator[tuple[float, tuple[float, float]]]:
+    reference = templates.reference
+    for chunk in _chunks(templates, reference.maps.blocks(within)):
         left, top = chunk.min(axis=0) * BLOCK_CELLS
         right, bottom = (chunk.max(axis=0) + 1) * BLOCK_CELLS
         template = templates.at(reference.cell_center((left + right) / 2, (top + bottom) / 2)[1])
@@ -65,13 +63,11 @@ def _peaks_of(query: Query, reference: Reference, within: str | None) -> Iterato
                 yield score, center
 
 
-def _chunks(
-    reference: Reference, templates: Templates, blocks: Sequence[tuple[int, int]]
-) -> Iterator[NDArray[np.int_]]:
+def _chunks(templates: Templates, blocks: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.int_]]:
     """Group blocks, (column, row), that one template serves, at most ``CHUNK_BLOCKS`` a side: (N, 2) arrays."""
     groups: dict[tuple[int, int, float], list[tuple[int, int]]] = defaultdict(list)
     for column, row in blocks:
-        lat_deg = reference.cell_center(0, (row + 0.5) * BLOCK_CELLS)[1]
+        lat_deg = templates.reference.cell_center(0, (row + 0.5) * BLOCK_CELLS)[1]
         groups[column // CHUNK_BLOCKS, row // CHUNK_BLOCKS, templates.band(lat_deg)].append((column, row))
     for key in sorted(groups):
         yield np.array(groups[key])

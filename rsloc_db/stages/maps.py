@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -99,10 +98,8 @@ def map_block(job: MapJob) -> tuple[bytes, bytes]:
     column, row = job.key.column * BLOCK_TILES, job.key.row * BLOCK_TILES
     last = min(BLOCK_TILES, 2**job.key.level) - 1
     conn = worker_connection(job.url)
-    image, valid = load_mosaic(conn, job.gallery, job.key.level, (column, column + last), (row, row + last))
-    size = (image.shape[1] // STEP, image.shape[0] // STEP)
-    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    found = gradient_maps(small, valid[::STEP, ::STEP], CELL_PX // STEP)
+    pixels = load_mosaic(conn, job.gallery, job.key.level, (column, column + last), (row, row + last), STEP)
+    found = gradient_maps(*pixels, CELL_PX // STEP)
     # levels 0 to 2 have fewer tiles than a block
     rest = [(0, BLOCK_CELLS - n) for n in found.cover.shape]
     maps = np.pad(np.rint(np.clip(found.maps, -1, 1) * 127).astype(np.int8), [(0, 0), *rest])
@@ -121,11 +118,14 @@ class StoredMaps:
 
     def __init__(self, conn: Connection, gallery_id: int, level: int) -> None:
         self._conn, self._gallery_id, self._level = conn, gallery_id, level
+        self._listed: dict[str | None, list[tuple[int, int]]] = {}
         self._kept: OrderedDict[tuple[int, int], tuple[NDArray[np.int8], NDArray[np.bool_]] | None] = OrderedDict()
 
     def blocks(self, within: str | None) -> list[tuple[int, int]]:
         """Return (column, row) of all blocks, or of those that touch a polygon (GeoJSON)."""
-        return blocks.list_blocks(self._conn, self._gallery_id, self._level, within)
+        if within not in self._listed:
+            self._listed[within] = blocks.list_blocks(self._conn, self._gallery_id, self._level, within)
+        return self._listed[within]
 
     def cells(self, left: int, top: int, width: int, height: int) -> GradientMaps:
         """Return the maps of a box of cells; columns may run past the antimeridian, cells without tiles are empty."""

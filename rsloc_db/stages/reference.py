@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -57,6 +57,10 @@ class Box:
         return Box(self.left - margin, self.top - margin, self.right + margin, self.bottom + margin)
 
 
+References = Mapping[tuple[int, int], Reference]
+"""(gallery_id, level) -> the gallery level."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A place to verify: which gallery level it is of, and the clique that led there, if one did."""
@@ -64,6 +68,11 @@ class Candidate:
     gallery_id: int
     level: int
     clique_id: int | None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Which of ``References`` it is of."""
+        return self.gallery_id, self.level
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ covariance how exactly, and the number of blocks that agree how surely.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from rsloc_db.frames import Frame
 from rsloc_db.grids import ground_resolution_m
 from rsloc_db.matching import TOLERANCE_PX, Affine, Matches, Shift, agreeing, block_matches, evidence, fit_affine
 from rsloc_db.stages.query import Query
-from rsloc_db.stages.reference import Box, Fit, Reference, footprint_box, resample, to_grid
+from rsloc_db.stages.reference import Box, Fit, Reference, References, footprint_box, resample, to_grid
 from rsloc_db.types import Floats
 
 MAX_SIDE_PX = 3000
@@ -52,13 +52,11 @@ class Refined:
         return self.reference.grid.to_lonlat(x + dx, y + dy, self.reference.level)
 
 
-def refine_fits(
-    query: Query, fits: Sequence[Fit], references: Mapping[tuple[int, int], Reference], *, trials: int
-) -> list[tuple[Fit, Refined]]:
+def refine_fits(query: Query, fits: Sequence[Fit], references: References, *, trials: int) -> list[tuple[Fit, Refined]]:
     """Refine verified places; those where too few blocks match are left out. See ``refine``."""
     found = []
     for fit in fits:
-        reference = references[fit.candidate.gallery_id, fit.candidate.level]
+        reference = references[fit.candidate.key]
         refined = refine(query, fit.center, reference, trials=trials)
         if refined is not None:
             found.append((fit, refined))

@@ -27,10 +27,14 @@ class Template:
 
 
 class Templates:
-    """The templates of a query for a gallery level, one a band of latitudes, made when first asked for."""
+    """The templates of a query for a gallery level, one a band of latitudes, made when first asked for.
+
+    Attributes:
+        reference: the gallery level.
+    """
 
     def __init__(self, query: Query, reference: Reference) -> None:
-        self._query, self._reference = query, reference
+        self._query, self.reference = query, reference
         self._made: dict[float, Template] = {}
 
     def at(self, lat_deg: float) -> Template:
@@ -42,21 +46,21 @@ class Templates:
 
     def band(self, lat_deg: float) -> float:
         """Return the latitude that stands for a band; pixels of degrees look the same at all of them."""
-        if self._query.frame.scale.pixels == "degrees" and self._reference.grid.name == "google_earth":
+        if self._query.frame.scale.pixels == "degrees" and self.reference.grid.name == "google_earth":
             return 0.0
         band = np.round(np.log(np.cos(np.radians(min(abs(lat_deg), 85.0)))) / BAND) * BAND
         return float(np.copysign(np.degrees(np.arccos(np.exp(min(band, 0.0)))), lat_deg))
 
     def _make(self, lat_deg: float) -> Template:
         center = (0.0, lat_deg)
-        x, y = (float(v) for v in to_grid(self._reference, np.array(0.0), np.array(lat_deg), center))
-        box = footprint_box(self._query.frame, center, self._reference, CELL_PX)
+        x, y = (float(v) for v in to_grid(self.reference, np.array(0.0), np.array(lat_deg), center))
+        box = footprint_box(self._query.frame, center, self.reference, CELL_PX)
         half = MAX_CELLS // 2 * CELL_PX
         x_cell, y_cell = int(x // CELL_PX) * CELL_PX, int(y // CELL_PX) * CELL_PX
         box = Box(
             max(box.left, x_cell - half), max(box.top, y_cell - half),
             min(box.right, x_cell + half), min(box.bottom, y_cell + half),
         )  # fmt: skip
-        pixels = resample(self._query, center, self._reference, box, STEP)
+        pixels = resample(self._query, center, self.reference, box, STEP)
         maps = gradient_maps(*pixels, CELL_PX // STEP)
         return Template(maps, (x - box.left) / CELL_PX, (y - box.top) / CELL_PX)

@@ -8,9 +8,11 @@ decides the aspect), and both become oriented-gradient maps. First every candida
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from rsloc_db.correlation import correlate, gradient_maps, peak
 from rsloc_db.db.runs import CliqueRow
@@ -19,7 +21,16 @@ from rsloc_db.grids import TILE_PX
 from rsloc_db.stages.maps import CELL_PX
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
-from rsloc_db.stages.reference import Candidate, Fit, Reference, footprint_box, resample, shift_center, to_grid
+from rsloc_db.stages.reference import (
+    Candidate,
+    Fit,
+    Reference,
+    References,
+    footprint_box,
+    resample,
+    shift_center,
+    to_grid,
+)
 from rsloc_db.stages.template import Template, Templates
 
 SEARCH_CELLS = 24
@@ -35,9 +46,6 @@ CLEAR_CORRELATION = 0.25
 RIVAL_CORRELATION = 0.5
 """A place with less than this share of the best correlation is no rival of it."""
 
-References = Mapping[tuple[int, int], Reference]
-"""(gallery_id, level) -> the gallery level."""
-
 
 def verify(query: Query, fits: Sequence[Fit], references: References, options: Options) -> list[Fit]:
     """Compare a query with the gallery's pixels at the best of some coarse fits.
@@ -48,7 +56,7 @@ def verify(query: Query, fits: Sequence[Fit], references: References, options: O
     found = []
     inside = [fit for fit in fits if is_within(fit.center, options.within)]
     for fit in _distinct(inside, references)[: options.verified]:
-        exact = compare_pixels(query, fit, references[fit.candidate.gallery_id, fit.candidate.level])
+        exact = compare_pixels(query, fit, references[fit.candidate.key])
         if exact is not None:
             found.append(exact)
     ranked = sorted(found, key=lambda f: -f.correlation)[: options.refined]
@@ -57,7 +65,14 @@ def verify(query: Query, fits: Sequence[Fit], references: References, options: O
 
 def is_within(center: tuple[float, float], within: str | None) -> bool:
     """Tell whether a place (lon, lat) lies in the polygon that the search is limited to (GeoJSON), if it is."""
-    return within is None or bool(shapely.from_geojson(within).covers(shapely.Point(center)))
+    return within is None or bool(_area(within).covers(shapely.Point(center)))
+
+
+@lru_cache(maxsize=8)
+def _area(within: str) -> BaseGeometry:
+    area = shapely.from_geojson(within)
+    shapely.prepare(area)
+    return area
 
 
 def stands_out(fits: Sequence[Fit]) -> bool:
@@ -65,16 +80,15 @@ def stands_out(fits: Sequence[Fit]) -> bool:
     return len(fits) == 1 and fits[0].correlation >= CLEAR_CORRELATION
 
 
-def compare_cliques(query: Query, cliques: Sequence[CliqueRow], references: References) -> list[Fit]:
-    """Compare a query with the stored gradient maps around each clique's centre; see ``Fit``."""
-    templates = {key: Templates(query, reference) for key, reference in references.items()}
+def compare_cliques(cliques: Sequence[CliqueRow], templates: Mapping[tuple[int, int], Templates]) -> list[Fit]:
+    """Compare a query's templates with the stored gradient maps around each clique's centre; see ``Fit``."""
     found = []
     for clique in cliques:
-        key = (clique.gallery_id, clique.level)
-        center = (clique.lon_deg, clique.lat_deg)
-        score, moved = compare_maps(templates[key].at(center[1]), center, references[key])
+        candidate = Candidate(clique.gallery_id, clique.level, clique.id)
+        of_level, center = templates[candidate.key], (clique.lon_deg, clique.lat_deg)
+        score, moved = compare_maps(of_level.at(center[1]), center, of_level.reference)
         if score > 0:
-            found.append(Fit(Candidate(*key, clique.id), moved, score))
+            found.append(Fit(candidate, moved, score))
     return found
 
 
@@ -95,9 +109,8 @@ def _distinct(fits: Sequence[Fit], references: References) -> list[Fit]:
     """Return fits by correlation, without those that lead to a quarter of a tile from a better one."""
     kept: list[Fit] = []
     for fit in sorted(fits, key=lambda f: -f.correlation):
-        key = (fit.candidate.gallery_id, fit.candidate.level)
-        same = [f for f in kept if (f.candidate.gallery_id, f.candidate.level) == key]
-        if not any(_is_near(references[key], fit.center, f.center) for f in same):
+        same = [f for f in kept if f.candidate.key == fit.candidate.key]
+        if not any(_is_near(references[fit.candidate.key], fit.center, f.center) for f in same):
             kept.append(fit)
     return kept
 
