@@ -71,6 +71,19 @@ def decode_valid(data: bytes, *, checked: bool = False) -> tuple[Image, Mask]:
     return to_rgb8(bands, valid=opaque)
 
 
+def decode_tile(data: bytes, *, checked: bool = False) -> tuple[Image, Mask]:
+    """Decode as ``decode_valid`` does, to a tile's size.
+
+    Returns:
+        (256, 256, 3) uint8 RGB and its (256, 256) mask.
+
+    Raises:
+        ImageError: as ``decode``.
+    """
+    image, valid = decode_valid(data, checked=checked)
+    return to_tile_size(image), to_tile_size(valid.astype(np.uint8)) > 0
+
+
 def describe_bytes(data: bytes) -> str:
     """Say in a few words what some bytes are, for error messages."""
     return f"data that begin with {data[:12]!r}" if data else "nothing (0 bytes)"

@@ -242,10 +242,7 @@ def _newest(source: TileSource, level: int, key: tuple[int, int]) -> tuple[Image
     if misplaced(source.grid, cell):
         return None
     tiles = source.cell(cell)
-    if not tiles:
-        return None
-    image, valid = imagery.decode_valid(tiles[0].data)
-    return imagery.to_tile_size(image), imagery.to_tile_size(valid.astype(np.uint8)) > 0
+    return imagery.decode_tile(tiles[0].data) if tiles else None
 
 
 def _wrapped(level: int, key: tuple[int, int]) -> Cell:

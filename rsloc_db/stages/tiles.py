@@ -77,13 +77,12 @@ def decode_tile(gallery: Gallery, tile: TileRow) -> tuple[Image, Mask]:
         GalleryError: the image is missing or damaged, though it was fine when it was ingested.
     """
     try:
-        image, valid = imagery.decode_valid(tile.data or b"", checked=True)
+        return imagery.decode_tile(tile.data or b"", checked=True)
     except ImageError as error:
         raise GalleryError(
             f"gallery {gallery.name!r}: tile {tile_name(tile.cell)} cannot be read any more ({error}); "
             f"its source is {gallery.source}"
         ) from error
-    return imagery.to_tile_size(image), imagery.to_tile_size(valid.astype(np.uint8)) > 0
 
 
 def paste(images: dict[tuple[int, int], tuple[Image, Mask]], columns: range, rows: range) -> tuple[Image, Mask]:
