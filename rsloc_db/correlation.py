@@ -85,12 +85,30 @@ def _normalise(stack: Maps, valid: Mask) -> GradientMaps:
     return GradientMaps((stack - mean[:, None, None]) * cover, cover)
 
 
-def correlate(template: GradientMaps, search: GradientMaps, min_overlap: float = 0.3) -> NDArray[np.float32]:
+def pooled(maps: GradientMaps, factor: int) -> GradientMaps:
+    """Average maps over squares of cells; a rest at the right and bottom edge is dropped.
+
+    Args:
+        maps: (C, H, W) maps.
+        factor: cells a side that become one.
+
+    Returns:
+        (C, H // factor, W // factor) maps; a cell is valid where half of it is.
+    """
+    height, width = (n // factor for n in maps.cover.shape)
+    stack = np.concatenate([maps.maps, maps.cover[None]])[:, : height * factor, : width * factor]
+    # axis by axis: a mean over two axes at once is several times slower
+    mean = stack.reshape(len(stack), height, factor, -1).mean(axis=2).reshape(len(stack), height, width, factor).mean(3)
+    cover = (mean[-1] >= MIN_COVER).astype(np.float32)
+    return GradientMaps(mean[:-1] / np.maximum(mean[-1], np.float32(1e-3)) * cover, cover)
+
+
+def correlate(template: GradientMaps, search: GradientMaps | Spectra, min_overlap: float = 0.3) -> NDArray[np.float32]:
     """Correlate a template with every shift inside a larger map.
 
     Args:
         template: (C, h, w) maps.
-        search: (C, H, W) maps, H >= h and W >= w.
+        search: (C, H, W) maps, H >= h and W >= w; as spectra where several templates are laid over them.
         min_overlap: share of the template's valid cells that must lie on valid cells of ``search``.
 
     Returns:
@@ -101,8 +119,43 @@ def correlate(template: GradientMaps, search: GradientMaps, min_overlap: float =
     return np.where(usable, dot / np.sqrt(np.maximum(norm, 1e-9)), 0).astype(np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class Spectra:
+    """Fourier transforms of maps that templates are laid over, see ``spectra``.
+
+    Attributes:
+        size: rows and columns of the maps.
+        maps: transforms of the maps.
+        cover: transform of the cover.
+        energy: transform of the sum of squares over the channels.
+    """
+
+    size: tuple[int, int]
+    maps: NDArray[np.complex64]
+    cover: NDArray[np.complex64]
+    energy: NDArray[np.complex64]
+
+
+def spectra(search: GradientMaps) -> Spectra:
+    """Transform maps once, to lay several templates over them."""
+    rows, columns = search.cover.shape[-2:]
+    shape = _fast_shape((rows, columns))
+    energy = (search.maps**2).sum(axis=-3)
+    return Spectra(
+        (rows, columns), _spectrum(search.maps, shape), _spectrum(search.cover, shape), _spectrum(energy, shape)
+    )
+
+
+def _fast_shape(size: tuple[int, int]) -> list[int]:
+    return [fft.next_fast_len(n, real=True) for n in size]
+
+
+def _spectrum(array: Maps, shape: list[int]) -> NDArray[np.complex64]:
+    return np.asarray(fft.rfft2(array, shape, workers=-1), np.complex64)
+
+
 def masked_products(
-    template: GradientMaps, search: GradientMaps
+    template: GradientMaps, search: GradientMaps | Spectra
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return what a normalised correlation is made of, for every shift of a template inside a larger map.
 
@@ -114,20 +167,18 @@ def masked_products(
         Sum of products, product of the two energies where both are valid, and number of cells where both are; each
         (..., H - h + 1, W - w + 1) float32.
     """
-    rows, columns = (a - b + 1 for a, b in zip(search.cover.shape[-2:], template.cover.shape[-2:], strict=True))
-    shape = [fft.next_fast_len(n, real=True) for n in search.cover.shape[-2:]]
-
-    def spectrum(array: Maps) -> NDArray[np.complex64]:
-        return np.asarray(fft.rfft2(array, shape, workers=-1), np.complex64)
+    search = search if isinstance(search, Spectra) else spectra(search)
+    rows, columns = (a - b + 1 for a, b in zip(search.size, template.cover.shape[-2:], strict=True))
+    shape = _fast_shape(search.size)
 
     def valid_part(product: NDArray[np.complex64]) -> NDArray[np.float32]:
         return np.asarray(fft.irfft2(product, shape, workers=-1)[..., :rows, :columns], np.float32)
 
-    t_cover, s_cover = np.conj(spectrum(template.cover)), spectrum(search.cover)
-    t_energy, s_energy = (spectrum((maps**2).sum(axis=-3)) for maps in (template.maps, search.maps))
-    dot = valid_part((np.conj(spectrum(template.maps)) * spectrum(search.maps)).sum(axis=-3))
-    norm = valid_part(np.conj(t_energy) * s_cover) * valid_part(t_cover * s_energy)
-    return dot, norm, valid_part(t_cover * s_cover)
+    cover = np.conj(_spectrum(template.cover, shape))
+    energy = np.conj(_spectrum((template.maps**2).sum(axis=-3), shape))
+    dot = valid_part((np.conj(_spectrum(template.maps, shape)) * search.maps).sum(axis=-3))
+    norm = valid_part(energy * search.cover) * valid_part(cover * search.energy)
+    return dot, norm, valid_part(cover * search.cover)
 
 
 def peak(scores: NDArray[np.float32]) -> tuple[float, float, float]:

@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from rsloc_db.db.connection import Connection, statement
-from rsloc_db.types import Json, Pixels
+from rsloc_db.types import Json, Pixels, Pose
 
 EXACT_WITHIN = 30_000
 """A search inside a polygon that fewer tiles touch compares all of them; the index would rarely hit any."""
@@ -85,6 +85,11 @@ class CliqueRow:
     lat_deg: float
     turn_deg: float = 0.0
     zoom: float = 1.0
+
+    @property
+    def pose(self) -> Pose:
+        """The pose in which its patches see the query."""
+        return Pose(self.turn_deg, self.zoom)
 
 
 def search_targets(conn: Connection, model: str, weights_hash: str, galleries: Sequence[str] | None) -> list[Target]:
