@@ -15,7 +15,9 @@ from rsloc_db.types import Floats, Image, Mask
 MIN_FIELD_PX = 60
 """Smaller insides are texture rather than fields."""
 _FLAT_SHARE = 0.6
-_CLOUD = 238.0
+_CLOUD = 232.0
+_CLOUD_EDGE = 0.6
+"""Deviations of the noise from clear sky to full cover."""
 _SHADE = 0.45
 
 
@@ -100,20 +102,21 @@ def clouds(image: Image, rng: np.random.Generator, share: float) -> Image:
     height, width = image.shape[:2]
     noise = _noise(height, width, rng)
     edge = float(np.quantile(noise, 1 - share))
-    cover = np.clip((noise - edge) / 0.25 + 0.5, 0, 1)[..., None]
+    cover = np.clip((noise - edge) / _CLOUD_EDGE + 0.5, 0, 1)[..., None]
     turn, far = rng.uniform(0, 2 * np.pi), 0.08 * min(height, width)
     step = np.array([[1, 0, far * np.cos(turn)], [0, 1, far * np.sin(turn)]])
     shadow = cv2.warpAffine(cover, step, (width, height), borderMode=cv2.BORDER_REFLECT)[..., None]
     lit = image * (1 - (1 - _SHADE) * shadow)
-    return np.asarray((lit * (1 - cover) + _CLOUD * cover).clip(0, 255), np.uint8)
+    bright = _CLOUD + 12 * np.clip(_noise(height, width, rng), -2, 1)[..., None]
+    return np.asarray((lit * (1 - cover) + bright * cover).clip(0, 255), np.uint8)
 
 
 def _noise(height: int, width: int, rng: np.random.Generator) -> Floats:
-    """Return smooth noise of about unit variance, of blobs from a third to a twentieth of the image's size."""
+    """Return noise of unit variance, of blobs from a third of the image's size to some pixels: billows, and wisps."""
     total = np.zeros((height, width))
-    for cells in (3, 6, 12, 24):
+    for cells in (3, 6, 12, 24, 48, 96):
         coarse = rng.normal(size=(cells, cells))
-        total += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) * 3 / cells
+        total += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) * (3 / cells) ** 0.8
     return np.asarray(total / max(float(total.std()), 1e-9), np.float64)
 
 
