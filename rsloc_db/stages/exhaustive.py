@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
-from rsloc_db.correlation import correlate, pooled, spectra
+from rsloc_db.correlation import Spectra, correlate, pooled, spectra
 from rsloc_db.stages.maps import BLOCK_CELLS
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.poses import poses
@@ -30,8 +31,14 @@ AUTO_BLOCKS = 1500
 """Automatic retrieval searches at most this many blocks of 8 x 8 tiles exhaustively: 96,000 tiles, a few seconds."""
 TURN_STEP_DEG = 10.0
 """Turns of the whole query lie closer than those of its patches: its rim moves farther."""
-FREE_SPEED = 8
-"""On cells twice as wide a pose takes about this much less than the stated one on fine cells."""
+FREE_CELLS = 14
+"""Cells are averaged in search of a pose as long as this many a side remain of the query."""
+FREE_BAND = 0.05
+"""Bands of latitude in search of a pose."""
+FREE_SPEED = 20
+"""On averaged cells a pose takes about so much less than the stated one on fine cells."""
+SHAPE_STEP = 32
+"""Maps are padded to multiples of this many cells."""
 APART_CELLS = 16
 """Two places are at least this far apart: a tile."""
 
@@ -43,13 +50,10 @@ def exhaustive(templates: Mapping[tuple[int, int], Templates], options: Options)
         templates: (gallery_id, level) -> the query's templates for that level.
         options: how many places to return, which poses to try, and the polygon that the search is limited to.
     """
-    how = (
-        Coarse(poses(options, TURN_STEP_DEG), 2, 64, 0.04) if options.free else Coarse([AS_STATED], 1, MAX_CELLS, BAND)
-    )
     found = [
         Fit(Candidate(gallery_id, level, None), center, score, pose)
         for (gallery_id, level), of_level in templates.items()
-        for score, center, pose in _peaks_of(of_level, how, options.within)
+        for score, center, pose in _peaks_of(of_level, _coarse(of_level, options), options.within)
     ]
     return sorted(found, key=lambda f: -f.correlation)[: options.cliques]
 
@@ -71,6 +75,16 @@ class Coarse:
     band: float
 
 
+def _coarse(templates: Templates, options: Options) -> Coarse:
+    """Choose cells as wide as the query bears: many poses are many correlations."""
+    if not options.free:
+        return Coarse([AS_STATED], 1, MAX_CELLS, BAND)
+    lat_deg = templates.reference.cell_center(0, templates.reference.maps.blocks(options.within)[0][1] * BLOCK_CELLS)[1]
+    side = min(templates.at(lat_deg).maps.cover.shape)
+    pool = next((n for n in (4, 2) if side >= n * FREE_CELLS), 1)
+    return Coarse(poses(options, TURN_STEP_DEG), pool, 24 * pool, FREE_BAND)
+
+
 def is_affordable(references: References, options: Options) -> bool:
     """Tell whether automatic retrieval may search these gallery levels exhaustively: not when they are large."""
     if options.retrieval != "auto":
@@ -83,13 +97,13 @@ def is_affordable(references: References, options: Options) -> bool:
 def _peaks_of(
     templates: Templates, how: Coarse, within: str | None
 ) -> Iterator[tuple[float, tuple[float, float], Pose]]:
+    """Yield score, centre and pose of the best places of each part of a gallery level."""
     reference = templates.reference
+    transformed = Transformed(templates, how)
     for chunk in _chunks(templates, reference.maps.blocks(within), how.band):
         left, top = (int(v) for v in chunk.min(axis=0) * BLOCK_CELLS)
         right, bottom = (int(v) for v in (chunk.max(axis=0) + 1) * BLOCK_CELLS)
-        lat_deg = reference.cell_center((left + right) / 2, (top + bottom) / 2)[1]
-        posed = [(pose, templates.at(lat_deg, pose, how.max_cells, how.band)) for pose in how.poses]
-        for score, column, row, pose in _chunk_peaks(reference, posed, how.pool, (left, top, right, bottom)):
+        for score, column, row, pose in _chunk_peaks(reference, transformed, (left, top, right, bottom)):
             center = reference.cell_center(column, row)
             if is_within(center, within):
                 yield score, center, pose
@@ -105,30 +119,54 @@ def _chunks(templates: Templates, blocks: Sequence[tuple[int, int]], band: float
         yield np.array(groups[key])
 
 
+class Transformed:
+    """Templates in all poses, pooled and transformed for the sizes of map that they are laid over.
+
+    Attributes:
+        how: poses and cells.
+    """
+
+    def __init__(self, templates: Templates, how: Coarse) -> None:
+        self._templates, self.how = templates, how
+        self._kept: dict[tuple[Pose, float, tuple[int, int]], Spectra] = {}
+
+    def posed(self, lat_deg: float) -> list[tuple[Pose, Template]]:
+        """Return the templates of a latitude."""
+        how = self.how
+        return [(pose, self._templates.at(lat_deg, pose, how.max_cells, how.band)) for pose in how.poses]
+
+    def spectra(self, lat_deg: float, pose: Pose, template: Template, shape: tuple[int, int]) -> Spectra:
+        """Return a template's transform, padded to a shape."""
+        key = pose, self._templates.band(lat_deg, self.how.band), shape
+        if key not in self._kept:
+            self._kept[key] = spectra(pooled(template.maps, self.how.pool), shape)
+        return self._kept[key]
+
+
 def _chunk_peaks(
-    reference: Reference, posed: Sequence[tuple[Pose, Template]], pool: int, box: tuple[int, int, int, int]
+    reference: Reference, transformed: Transformed, box: tuple[int, int, int, int]
 ) -> list[tuple[float, float, float, Pose]]:
     """Return (score, column, row, pose) of the best places whose centre lies in a box of cells, best first."""
     left, top, right, bottom = box
-    before = [int(max(v)) + 1 for v in zip(*((t.column, t.row) for _, t in posed), strict=True)]
-    sizes = [t.maps.cover.shape for _, t in posed]
-    height, width = (max(n) for n in zip(*sizes, strict=True))
-    x0, y0 = left - before[0], top - before[1]
-    search = reference.maps.cells(x0, y0, right - left + width + pool, bottom - top + height + pool)
-    transformed = spectra(pooled(search, pool) if pool > 1 else search)
+    pool = transformed.how.pool
+    lat_deg = reference.cell_center((left + right) / 2, (top + bottom) / 2)[1]
+    posed = transformed.posed(lat_deg)
+    before_x, before_y = (int(max(v)) + pool for v in zip(*((t.column, t.row) for _, t in posed), strict=True))
+    height, width = (max(n) for n in zip(*(t.maps.cover.shape for _, t in posed), strict=True))
+    x0, y0 = left - before_x, top - before_y
+    cells = reference.maps.cells(x0, y0, right - left + width + 2 * pool, bottom - top + height + 2 * pool)
+    maps = pooled(cells, pool)
+    # few shapes, so that transformed templates serve several chunks
+    rows, columns = (fft.next_fast_len(-(-n // SHAPE_STEP) * SHAPE_STEP, real=True) for n in maps.cover.shape)
+    search = spectra(maps, (rows, columns))
     found = []
     for pose, template in posed:
-        scores = correlate(pooled(template.maps, pool) if pool > 1 else template.maps, transformed)
+        scores = correlate(transformed.spectra(lat_deg, pose, template, search.shape), search)
         # only centres inside the box: what lies beyond is another chunk's
-        first_column, first_row = (
-            int(np.ceil(n - v)) // pool for n, v in zip(before, (template.column, template.row), strict=True)
-        )
-        inside = scores[
-            first_row : first_row + (bottom - top) // pool, first_column : first_column + (right - left) // pool
-        ]
+        c0, r0 = int(before_x - template.column) // pool, int(before_y - template.row) // pool
+        inside = scores[r0 : r0 + (bottom - top) // pool + 1, c0 : c0 + (right - left) // pool + 1]
         for score, r, c in _best(inside, APART_CELLS // pool):
-            column, row = x0 + (first_column + c) * pool + template.column, y0 + (first_row + r) * pool + template.row
-            found.append((score, column, row, pose))
+            found.append((score, x0 + (c0 + c) * pool + template.column, y0 + (r0 + r) * pool + template.row, pose))
     return _apart(found)
 
 

@@ -152,8 +152,8 @@ def _shrunk_size(size_px: int, coordinate: Floats, width: int, height: int) -> i
     """
     step = float(np.hypot(np.ptp(coordinate, axis=1).mean() / width, np.ptp(coordinate, axis=0).mean() / height))
     # in steps of 4 %, so that neighbouring places and poses share a shrunk image
-    shrink = 1.04 ** float(np.floor(np.log(max(step, 1.0)) / np.log(1.04)))
-    return max(1, int(round(size_px / shrink)))
+    shrink: float = 1.04 ** float(np.floor(np.log(max(step, 1.0)) / np.log(1.04)))
+    return max(1, round(size_px / shrink))
 
 
 def _upsample(nodes: Floats, width: int, height: int) -> NDArray[np.float32]:
