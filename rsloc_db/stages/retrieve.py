@@ -30,10 +30,8 @@ BAND_RATIO = 1.13
 """A band of latitudes spans at most this ratio of cos(latitude): half of it is the largest error of scale."""
 ENOUGH_PATCHES = 12
 """Below this many patches they are cut closer together."""
-FREE_PATCHES = 30
-"""Where poses are tried, so many times more patches are cut in all; they are shared out among the poses."""
-MIN_POSE_PATCHES = 12
-"""Fewest patches of the widest windows a pose."""
+FREE_PATCHES = 600
+"""Where poses are tried, they share so many patches of the widest windows."""
 UPRIGHT_SHRINK = 1.5
 """Turned queries are laid north up at pixels larger by this: patches are averaged down farther anyway."""
 MIN_HITS = 20
@@ -65,11 +63,11 @@ def retrieve(
     """
     levels = sorted({t.level for t in targets})
     tried = poses(options)
-    most = max(options.patches // len(tried) * FREE_PATCHES, MIN_POSE_PATCHES) if options.free else options.patches
+    most = max(FREE_PATCHES // len(tried), ENOUGH_PATCHES) if options.free else options.patches
     found: list[PatchRow] = []
     for pose in tried:
         upright = query.posed(pose).upright(UPRIGHT_SHRINK)
-        patches = [p for level in levels for p in _cut_level(upright.frame, targets, level, most)]
+        patches = [p for level in levels for p in _cut_level(upright.frame, targets, level, most, widest=options.free)]
         patches = useful(upright.image, upright.valid, patches)
         if patches:
             vectors = embed_patches(upright.image, upright.valid, patches, embedder)
@@ -95,19 +93,24 @@ def _in_query(patch: PatchRow, posed: Frame, upright: Frame) -> PatchRow:
     )
 
 
-def _cut_level(frame: Frame, targets: Sequence[Target], level: int, max_patches: int) -> list[PatchRow]:
+def _cut_level(
+    frame: Frame, targets: Sequence[Target], level: int, max_patches: int, *, widest: bool
+) -> list[PatchRow]:
     """Cut the patches for one level: for every window width that was embedded, and every band of latitudes.
 
-    There may be ``max_patches`` of the widest windows that fit, and the more of narrower ones.
+    There may be ``max_patches`` of the widest windows that fit, and the more of narrower ones; where ``widest`` is
+    asked for, narrower ones are cut only if there are few.
     """
     here = [t for t in targets if t.level == level]
     bands = latitude_bands(frame.scale, min(t.min_abs_lat_deg for t in here), max(t.max_abs_lat_deg for t in here))
     patches: list[PatchRow] = []
-    widest = 0
+    first = 0
     for window_tiles in sorted({t.window_tiles for t in here}, reverse=True):
-        most = max(max_patches * max(widest, window_tiles) // window_tiles // len(bands), ENOUGH_PATCHES)
+        if widest and len(patches) >= ENOUGH_PATCHES * len(bands):
+            break
+        most = max(max_patches * max(first, window_tiles) // window_tiles // len(bands), ENOUGH_PATCHES)
         found = [p for band in bands for p in cut(frame, level, window_tiles, band, most)]
-        widest = max(widest, window_tiles if found else 0)
+        first = max(first, window_tiles if found else 0)
         patches += found
     return patches
 
