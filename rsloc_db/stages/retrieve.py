@@ -76,7 +76,8 @@ def retrieve(
     widest = {level: max((p.window_tiles for p in found if p.level == level), default=1) for level in levels}
     for target in targets:
         # narrow windows are many, and only those in phase with the grid are right: these are found among the first
-        hits = max(options.hits * target.window_tiles // widest[target.level], MIN_HITS)
+        asked = options.hits // 2 if options.free else options.hits
+        hits = max(asked * target.window_tiles // widest[target.level], MIN_HITS)
         if found and target.window_tiles <= widest[target.level]:
             search(conn, key, target, query.frame.scale.pixels, limit=hits, within=options.within)
     return len(found)
