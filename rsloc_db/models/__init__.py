@@ -23,6 +23,8 @@ KINDS = {
     "dinov2": "rsloc_db.models.dinov2:Dinov2",
 }
 """What comes before the colon -> "module:Class", which takes what comes after it."""
+MODELS = ", ".join([*REGISTRY, "onnx:FILE", "clip:FOLDER_OR_NAME", "dinov2:FOLDER_OR_NAME", "package.module:Class"])
+"""What can be named, for people."""
 MAX_DIMENSIONS = 4000
 """The longest vector of halves that pgvector indexes."""
 
@@ -99,8 +101,7 @@ def embedder(name: str = DEFAULT) -> Embedder:
     path, given = (KINDS[kind], [source]) if kind in KINDS and source else (REGISTRY.get(name, name), [])
     module, colon, attribute = path.partition(":")
     if not colon or not attribute:
-        known = ", ".join([*sorted(REGISTRY), *(f"{each}:WEIGHTS" for each in KINDS)])
-        raise ModelError(f"unknown model {name!r}: expected one of {known}, or 'package.module:Class'")
+        raise ModelError(f"unknown model {name!r}: expected one of {MODELS}")
     try:
         return Checked(cast(Embedder, getattr(import_module(module), attribute)(*given)))
     except (ImportError, AttributeError, TypeError, ValueError) as error:
