@@ -10,16 +10,19 @@ from pathlib import Path
 
 import lands
 import pytest
+from commands import run
+from killed import KILLED, wait_until_alone
 from networks import write_blocks
 from sources import COLUMN, LEVEL, ingest, rows, square, value, write_ge_tiles
-from test_ingest_cli import run
-from test_ingest_kill import KILLED, SIDE, wait_until_alone
 
 import rsloc_db
 from rsloc_db.db import embeddings, galleries
 from rsloc_db.db.connection import Connection, connect
 from rsloc_db.errors import GalleryError, ModelError
 from rsloc_db.types import Silent
+
+SIDE = 18
+"""Cells an axis: several blocks of windows."""
 
 
 @pytest.fixture
