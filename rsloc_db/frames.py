@@ -1,35 +1,49 @@
 """From a query's pixels to places on Earth and back, once its centre is known (or supposed).
 
-A query's frame is north-up with square steps of a known size; what a step is says ``Scale.pixels``. Nothing else is
-known, so every function takes the place of the query's centre pixel as an argument. Pixel coordinates are x to the
-right and y down from the upper left corner of the image; the centre is at (width / 2, height / 2).
+A query's frame says how large a step is and in which unit (``Scale.pixels``). Where its turn or its scale are not
+known, a frame carries a supposed pose: direction of up and a factor on the stated pixel size. The place is never known,
+so every function takes that of the query's centre pixel as an argument. Pixel coordinates are x to the right and y down
+from the upper left corner of the image; the centre is at (width / 2, height / 2).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pyproj import Geod, Proj
 
 from rsloc_db.grids import lonlat_to_mercator, mercator_to_lonlat, wrap_lon
-from rsloc_db.types import Floats, Pixels, Scale
+from rsloc_db.types import AS_STATED, Floats, Pixels, Pose, Scale
 
 _GEOD = Geod(ellps="WGS84")
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The plane of a query."""
+    """The plane of a query.
+
+    Attributes:
+        scale: the stated size of its pixels.
+        width_px: width of the image.
+        height_px: height of the image.
+        pose: supposed turn and zoom.
+    """
 
     scale: Scale
     width_px: int
     height_px: int
+    pose: Pose = AS_STATED
+
+    def posed(self, pose: Pose) -> Frame:
+        """Return the frame in another supposed pose."""
+        return replace(self, pose=pose)
 
     def offsets(self, x_px: Floats, y_px: Floats) -> tuple[Floats, Floats]:
         """Return the (east, north) offsets of pixels from the query's centre in the scale's unit."""
-        east = (np.asarray(x_px, float) - self.width_px / 2) * self.scale.x
-        return east, (self.height_px / 2 - np.asarray(y_px, float)) * self.scale.y
+        right = (np.asarray(x_px, float) - self.width_px / 2) * self.scale.x * self.pose.zoom
+        up = (self.height_px / 2 - np.asarray(y_px, float)) * self.scale.y * self.pose.zoom
+        return _turned(right, up, self.pose.turn_deg)
 
     def to_lonlat(self, x_px: Floats, y_px: Floats, center: tuple[float, float]) -> tuple[Floats, Floats]:
         """Return lon, lat in degrees of pixels when the centre pixel lies at ``center`` (lon, lat)."""
@@ -38,8 +52,21 @@ class Frame:
 
     def to_pixels(self, lon_deg: Floats, lat_deg: Floats, center: tuple[float, float]) -> tuple[Floats, Floats]:
         """Return pixels of places when the centre pixel lies at ``center`` (lon, lat)."""
-        east, north = offset_between(self.scale.pixels, center, lon_deg, lat_deg)
-        return east / self.scale.x + self.width_px / 2, self.height_px / 2 - north / self.scale.y
+        return self.from_offsets(*offset_between(self.scale.pixels, center, lon_deg, lat_deg))
+
+    def from_offsets(self, east: Floats, north: Floats) -> tuple[Floats, Floats]:
+        """Return pixels of offsets from the query's centre in the scale's unit: inverse of ``offsets``."""
+        right, up = _turned(east, north, -self.pose.turn_deg)
+        step_x, step_y = self.scale.x * self.pose.zoom, self.scale.y * self.pose.zoom
+        return right / step_x + self.width_px / 2, self.height_px / 2 - up / step_y
+
+
+def _turned(right: Floats, up: Floats, turn_deg: float) -> tuple[Floats, Floats]:
+    """Turn vectors (right, up) clockwise; exact where there is no turn."""
+    if turn_deg == 0.0:
+        return right, up
+    cos, sin = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
+    return right * cos + up * sin, up * cos - right * sin
 
 
 def meters_per_degree(lat_deg: Floats) -> tuple[Floats, Floats]:
