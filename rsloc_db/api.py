@@ -67,7 +67,7 @@ def localize(
         rotation: north_up, or free where the turn of the images is not known.
         gsd_factor: by which factor the stated scale may be wrong, either way; at most 4.
         top: how many places to return for each query.
-        model: the embedder whose vectors are searched.
+        model: the embedder whose vectors are searched, as it was given to ``ingest``.
         overwrite: do it again even where an equal run is stored.
         truth: whether to load the truth that lies beside the queries when all is done, for ``evaluate``.
         url: the database; by default the one that ``rsloc-db db url`` tells.
@@ -81,12 +81,18 @@ def localize(
     files = read_queries([Path(p) for p in paths], level=level, gsd_m=gsd, pixels=pixels)
     names = (gallery,) if isinstance(gallery, str) else tuple(gallery) if gallery else None
     polygon = read_polygon(within) if within else None
+    loaded = embedder(model)
     options = Options(
-        model=model, galleries=names, within=polygon, retrieval=retrieval, rotation=rotation, gsd_factor=gsd_factor
+        model=loaded.name,
+        galleries=names,
+        within=polygon,
+        retrieval=retrieval,
+        rotation=rotation,
+        gsd_factor=gsd_factor,
     )
     with connect(url) as conn:
         require_schema(conn)
-        run = run_batch(conn, files, embedder(model), options, overwrite=overwrite, progress=progress or Silent())
+        run = run_batch(conn, files, loaded, options, overwrite=overwrite, progress=progress or Silent())
         found = Localizations(run, runs.results(conn, run, top))
     if truth:
         load_truth([Path(p) for p in paths], url=url)
