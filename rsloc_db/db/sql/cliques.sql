@@ -90,19 +90,24 @@ WITH posed AS MATERIALIZED (
     FROM (SELECT place, x, y, weight * greatest(1 - (x ^ 2 + y ^ 2) / 2.25 ^ 2, 1e-6) AS k FROM near) n
     GROUP BY place
 ), centered AS MATERIALIZED (
-    SELECT n.place, n.id, n.patch_id, greatest(abs(n.x - m.x), abs(n.y - m.y)) BETWEEN 1.75 AND 3.5 AS beside,
+    SELECT n.place, n.id, n.patch_id, n.x, n.y, greatest(abs(n.x - m.x), abs(n.y - m.y)) BETWEEN 1.75 AND 3.5 AS beside,
            n.f * greatest(0, 1 - ((n.x - m.x) ^ 2 + (n.y - m.y) ^ 2) / 1.75 ^ 2) * 2 / pi() / 1.75 ^ 2 AS fk
     FROM near n JOIN middles m USING (place)
 ), evidence AS (
-    SELECT e.place, count(*) AS present,
-           sum(ln(1 - %(p_hit)s + %(p_hit)s * e.fk / (0.5 * e.beside / 36.75 + 0.5 * c.lambda))) AS score
-    FROM (SELECT place, patch_id, sum(fk) AS fk, count(*) FILTER (WHERE beside) AS beside
+    SELECT e.place, e.fk, e.x, e.y, %(p_hit)s * e.fk / (0.5 * e.beside / 36.75 + 0.5 * c.lambda) AS ratio
+    FROM (SELECT place, patch_id, sum(fk) AS fk, count(*) FILTER (WHERE beside) AS beside,
+                 sum(fk * x) / sum(fk) AS x, sum(fk * y) / sum(fk) AS y
           FROM centered GROUP BY 1, 2 HAVING sum(fk) > 0) e
-    JOIN common c USING (place) GROUP BY e.place
+    JOIN common c USING (place)
 ), places AS (
-    SELECT t.place, t.pose, e.present, e.score, t.bv * %(bin)s + m.y AS v,
-           mod((t.bu * %(bin)s + m.x + %(tiles)s)::numeric, %(tiles)s::numeric)::float8 AS u
-    FROM top t JOIN middles m USING (place) JOIN evidence e USING (place)
+    -- a patch counts for the centre by what it says for the place
+    SELECT t.place, t.pose, e.present, e.score, t.bv * %(bin)s + e.y AS v,
+           mod((t.bu * %(bin)s + e.x + %(tiles)s)::numeric, %(tiles)s::numeric)::float8 AS u
+    FROM top t JOIN (
+        SELECT place, count(*) AS present, sum(ln(1 - %(p_hit)s + ratio)) AS score,
+               sum(x * ratio) / sum(ratio) AS x, sum(y * ratio) / sum(ratio) AS y
+        FROM evidence GROUP BY place
+    ) e USING (place)
 ), scored AS MATERIALIZED (
     SELECT p.place, p.present, p.u, p.v, floor(p.u)::int AS bu, floor(p.v)::int AS bv,
            min(b.turn_deg) AS turn_deg, min(b.zoom) AS zoom,
