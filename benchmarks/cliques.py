@@ -6,6 +6,10 @@ The tool makes hits over a gallery of 984 x 838 tiles: 16 patches a query, 2,000
 among a patch's with the probability ``share``. They are loaded into a database of their own as rows of patch and hit,
 and the statement that finds cliques runs on them. A place is right within one tile on both axes. Hits are kept in
 ``--out``. Seeds from 100 on were used to choose the constants of the score: report others.
+
+With ``--published N`` stage 2 of the published method runs beside it on the first N queries of each share. It names no
+place: "published" takes the mean vote of a clique's hits for one, "any hit" is content if a single hit of it votes for
+the right one. Its seconds are spent in Python.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +28,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import psycopg
+from numpy.typing import NDArray
 from psycopg import sql
 from pyproj import Geod
 
+from rsloc_db import published
 from rsloc_db.db import runs, schema, server
 from rsloc_db.db.connection import Connection, connect
 from rsloc_db.db.runs import Key, PatchRow, Target
@@ -45,7 +51,7 @@ class Simulated:
     """Hits of one query: (N,) arrays; places in degrees, ``x_px``, ``y_px`` (16,) the patches' centres."""
 
     center: tuple[float, float]
-    patch: Floats
+    patch: NDArray[np.int64]
     rank: Floats
     similarity: Floats
     lon: Floats
@@ -58,6 +64,14 @@ class Simulated:
         """East and north of the patches from the query's centre in ground metres, (16,) each."""
         pixel_m = nominal_resolution_m(LEVEL) * np.cos(np.radians(self.center[1]))
         return (self.x_px - 2 * SIDE_PX) * pixel_m, (2 * SIDE_PX - self.y_px) * pixel_m
+
+    @property
+    def votes(self) -> Floats:
+        """Where each hit puts the query's centre: (N, 2) lon, lat."""
+        east, north = self.offsets
+        back = np.degrees(np.arctan2(-east, -north))[self.patch], np.hypot(east, north)[self.patch]
+        lon, lat, _ = Geod(ellps="WGS84").fwd(self.lon, self.lat, *back)
+        return np.stack([lon, lat], 1)
 
 
 def simulate(tool: Path, out: Path, share: float, queries: int, seed: int) -> Iterator[Simulated]:
@@ -103,21 +117,22 @@ def load(conn: Connection, key: Key, hits: Simulated) -> None:
     ]
     runs.copy_patches(conn, key, rows, np.ones((PATCHES, 1), np.float32))
     ids = [row[0] for row in conn.execute("SELECT id FROM patch ORDER BY id")]
-    back = np.degrees(np.arctan2(-east, -north))[hits.patch], np.hypot(east, north)[hits.patch]
-    lon, lat, _ = Geod(ellps="WGS84").fwd(hits.lon, hits.lat, *back)
     columns = "run_id, query_id, patch_id, gallery_id, tile_id, rank, similarity, vote"
     with conn.cursor().copy(f"COPY hit ({columns}) FROM STDIN") as copy:
-        for p, r, s, x, y in zip(hits.patch, hits.rank, hits.similarity, lon, lat, strict=True):
+        for p, r, s, (x, y) in zip(hits.patch, hits.rank, hits.similarity, hits.votes, strict=True):
             point = f"SRID=4326;POINT({x:.9f} {y:.9f})"
             copy.write_row((key.run_id, key.query_id, ids[p], 1, 0, int(r), float(s), point))
     conn.execute("ANALYZE hit")
 
 
-def rank_of_truth(places: Floats, truth: tuple[float, float]) -> float:
-    """Return the rank of the first of (N, 2) lon, lat that lies within one tile of the truth, or infinity."""
-    off = np.abs(np.reshape(places, (-1, 2)) - truth).max(axis=1) * 2**LEVEL / 360
-    right = np.flatnonzero(off <= 1)
-    return float(right[0]) + 1 if len(right) else np.inf
+def is_right(places: Floats, truth: tuple[float, float]) -> NDArray[np.bool_]:
+    """Tell which of (N, 2) lon, lat lie within one tile of the truth."""
+    return np.asarray(np.abs(np.reshape(places, (-1, 2)) - truth).max(axis=1) * 2**LEVEL / 360 <= 1)
+
+
+def first(right: Iterable[bool | np.bool_]) -> float:
+    """Return the rank of the first that is right, or infinity."""
+    return next((rank for rank, each in enumerate(right, 1) if each), np.inf)
 
 
 def measure(conn: Connection, key: Key, hits: Simulated) -> tuple[float, float]:
@@ -128,7 +143,18 @@ def measure(conn: Connection, key: Key, hits: Simulated) -> tuple[float, float]:
     runs.find_cliques(conn, key, target, limit=KEPT, p_hit=P_HIT)
     seconds = time.perf_counter() - began
     found = runs.ranked_cliques(conn, key, KEPT)
-    return rank_of_truth(np.array([(c.lon_deg, c.lat_deg) for c in found]), hits.center), seconds
+    return first(is_right(np.array([(c.lon_deg, c.lat_deg) for c in found]), hits.center)), seconds
+
+
+def measure_published(hits: Simulated) -> tuple[float, float, float]:
+    """Return the rank of the truth among the published method's cliques, by mean and by any hit, and the seconds."""
+    began = time.perf_counter()
+    x, y, size = hits.x_px[hits.patch], hits.y_px[hits.patch], np.full(len(hits.patch), float(SIDE_PX))
+    cliques = published.cliques(published.Hits(hits.patch, x, y, size, hits.lon, hits.lat, LEVEL))
+    seconds = time.perf_counter() - began
+    means = np.array([hits.votes[c].mean(axis=0) for c in cliques])
+    right = is_right(hits.votes, hits.center)
+    return first(is_right(means, hits.center)), first(right[c].any() for c in cliques), seconds
 
 
 def line(share: float, name: str, ranks: list[float], seconds: list[float]) -> str:
@@ -145,6 +171,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=30)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.35, 0.2, 0.12, 0.08])
     parser.add_argument("--seed", type=int, default=1, help="of the first share; the next one's is one more")
+    parser.add_argument("--published", type=int, default=0, help="queries of each share for the published method")
     parser.add_argument("--out", type=Path, default=Path("out/hits"))
     options = parser.parse_args()
     print("share  method     queries  first  in 5  in 20  median s    p90 s")
@@ -153,8 +180,14 @@ def main() -> None:
         key = Key(runs.begin_run(conn, "simulated", {}, "", "0", [query]), query)
         for i, share in enumerate(options.shares):
             each = simulate(options.tool, options.out, share, options.queries, options.seed + i)
-            ranks, seconds = zip(*(measure(conn, key, hits) for hits in each), strict=True)
-            print(line(share, "this", list(ranks), list(seconds)), flush=True)
+            ours, theirs = [], []
+            for k, hits in enumerate(each):
+                ours.append(measure(conn, key, hits))
+                if k < options.published:
+                    theirs.append(measure_published(hits))
+            print(line(share, "this", [r for r, _ in ours], [s for _, s in ours]), flush=True)
+            for column, name in enumerate(("published", "any hit") if theirs else ()):
+                print(line(share, name, [t[column] for t in theirs], [t[2] for t in theirs]), flush=True)
 
 
 if __name__ == "__main__":

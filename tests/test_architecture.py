@@ -19,7 +19,7 @@ FLOORS = [
     {"tile_sources"},
     {"stages"},
     {"db", "gallery", "models", "queries"},
-    {"matching"},
+    {"matching", "published"},
     {"correlation", "frames", "geometry", "imagery", "synthetic"},
     {"grids"},
     {"config"},
