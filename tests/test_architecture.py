@@ -19,7 +19,7 @@ FLOORS = [
     {"crops", "tile_sources"},
     {"stages"},
     {"db", "gallery", "models", "queries"},
-    {"matching"},
+    {"matching", "published"},
     {"correlation", "frames", "geometry", "imagery", "simulation", "synthetic"},
     {"grids"},
     {"config"},
