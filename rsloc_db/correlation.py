@@ -115,19 +115,36 @@ def masked_products(
         (..., H - h + 1, W - w + 1) float32.
     """
     rows, columns = (a - b + 1 for a, b in zip(search.cover.shape[-2:], template.cover.shape[-2:], strict=True))
-    shape = [fft.next_fast_len(n, real=True) for n in search.cover.shape[-2:]]
+    height, width = (int(fft.next_fast_len(n, real=True)) for n in search.cover.shape[-2:])
+    dot, norm, overlap = cyclic_products(template, search, (height, width))
+    return dot[..., :rows, :columns], norm[..., :rows, :columns], overlap[..., :rows, :columns]
+
+
+def cyclic_products(
+    template: GradientMaps, search: GradientMaps, shape: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return what ``masked_products`` does for shifts that are cyclic: beyond the end they begin again.
+
+    Args:
+        template: (..., C, h, w) maps with (..., h, w) cover.
+        search: (..., C, H, W) maps with (..., H, W) cover; maps and cover of both are padded with zeros.
+        shape: rows and columns after which shifts begin again, no less than those of either.
+
+    Returns:
+        As ``masked_products``, each (..., *shape) float32; the last rows and columns are shifts up and to the left.
+    """
 
     def spectrum(array: Maps) -> NDArray[np.complex64]:
         return np.asarray(fft.rfft2(array, shape, workers=-1), np.complex64)
 
-    def valid_part(product: NDArray[np.complex64]) -> NDArray[np.float32]:
-        return np.asarray(fft.irfft2(product, shape, workers=-1)[..., :rows, :columns], np.float32)
+    def product(array: NDArray[np.complex64]) -> NDArray[np.float32]:
+        return np.asarray(fft.irfft2(array, shape, workers=-1), np.float32)
 
     t_cover, s_cover = np.conj(spectrum(template.cover)), spectrum(search.cover)
     t_energy, s_energy = (spectrum((maps**2).sum(axis=-3)) for maps in (template.maps, search.maps))
-    dot = valid_part((np.conj(spectrum(template.maps)) * spectrum(search.maps)).sum(axis=-3))
-    norm = valid_part(np.conj(t_energy) * s_cover) * valid_part(t_cover * s_energy)
-    return dot, norm, valid_part(t_cover * s_cover)
+    dot = product((np.conj(spectrum(template.maps)) * spectrum(search.maps)).sum(axis=-3))
+    norm = product(np.conj(t_energy) * s_cover) * product(t_cover * s_energy)
+    return dot, norm, product(t_cover * s_cover)
 
 
 def peak(scores: NDArray[np.float32]) -> tuple[float, float, float]:
