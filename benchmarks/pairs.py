@@ -90,21 +90,20 @@ def _match(a: Path, b: Path) -> Answer:
 
 def _sift(a: Path, b: Path) -> Answer:
     started = time.process_time()
-    sift = cv2.SIFT_create(4000)
+    sift = cv2.SIFT.create(4000)
     (points_a, of_a), (points_b, of_b) = (
         sift.detectAndCompute(cv2.cvtColor(load_image(path)[0], cv2.COLOR_RGB2GRAY), None) for path in (a, b)
     )
     pairs = [two for two in cv2.BFMatcher().knnMatch(of_a, of_b, k=2) if len(two) == 2]
     good = [first for first, second in pairs if first.distance < 0.8 * second.distance]
-    matrix, inlier = None, np.zeros(0)
+    matrix, inliers = None, 0
     if len(good) >= 3:
-        from_xy, to_xy = (
-            np.array([points_a[m.queryIdx].pt for m in good]),
-            np.array([points_b[m.trainIdx].pt for m in good]),
-        )
-        matrix, inlier = cv2.estimateAffinePartial2D(from_xy, to_xy, ransacReprojThreshold=3, maxIters=10000)
-    matched = matrix is not None and int(inlier.sum()) >= MIN_SIFT_INLIERS
-    return Answer(matrix, matched, None, time.process_time() - started)
+        from_xy = np.array([points_a[m.queryIdx].pt for m in good])
+        to_xy = np.array([points_b[m.trainIdx].pt for m in good])
+        found, inlier = cv2.estimateAffinePartial2D(from_xy, to_xy, ransacReprojThreshold=3, maxIters=10000)
+        if np.any(inlier):
+            matrix, inliers = np.asarray(found, float), int(np.sum(inlier))
+    return Answer(matrix, inliers >= MIN_SIFT_INLIERS, None, time.process_time() - started)
 
 
 def _row(folder: Path, found: dict[int, Answer], false: Sequence[Answer]) -> list[str]:
