@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rsloc_db.evaluation import load_truth as load_truth
     from rsloc_db.evaluation import runs as runs
     from rsloc_db.export import draw_map as draw_map
+    from rsloc_db.image_match import match as match
     from rsloc_db.query_sets import make_queries as make_queries
     from rsloc_db.stages.ingest import ingest as ingest
 
@@ -24,6 +25,7 @@ _API = {
     "load_truth": "rsloc_db.evaluation",
     "localize": "rsloc_db.api",
     "make_queries": "rsloc_db.query_sets",
+    "match": "rsloc_db.image_match",
     "runs": "rsloc_db.evaluation",
 }
 """Function -> its module, which is loaded when the function is first asked for."""

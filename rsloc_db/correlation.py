@@ -177,10 +177,31 @@ def masked_products(
     s = search if isinstance(search, Spectra) else spectra(search)
     t = template if isinstance(template, Spectra) else spectra(template, s.shape)
     rows, columns = (a - b + 1 for a, b in zip(s.size, t.size, strict=True))
+    dot, norm, overlap = (found[..., :rows, :columns] for found in _products(t, s))
+    return dot, norm, overlap
+
+
+def cyclic_products(
+    template: GradientMaps, search: GradientMaps, shape: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return what ``masked_products`` does for shifts that are cyclic: beyond the end they begin again.
+
+    Args:
+        template: (..., C, h, w) maps with (..., h, w) cover.
+        search: (..., C, H, W) maps with (..., H, W) cover; maps and cover of both are padded with zeros.
+        shape: rows and columns after which shifts begin again, no less than those of either.
+
+    Returns:
+        As ``masked_products``, each (..., *shape) float32; the last rows and columns are shifts up and to the left.
+    """
+    return _products(spectra(template, shape), spectra(search, shape))
+
+
+def _products(t: Spectra, s: Spectra) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     dot = (np.conj(t.maps) * s.maps).sum(axis=-3)
     cover, energy = np.conj(t.cover), np.conj(t.energy)
     products = np.stack([dot, energy * s.cover, cover * s.energy, cover * s.cover])
-    found = np.asarray(fft.irfft2(products, s.shape, workers=-1)[..., :rows, :columns], np.float32)
+    found = np.asarray(fft.irfft2(products, s.shape, workers=-1), np.float32)
     return found[0], found[1] * found[2], found[3]
 
 

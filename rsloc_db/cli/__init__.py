@@ -8,7 +8,7 @@ import psycopg
 import typer
 from rich.text import Text
 
-from rsloc_db.cli import common, db, demo, evaluate, galleries, localize, maps, queries, runs, tiles, truth
+from rsloc_db.cli import common, db, demo, evaluate, galleries, localize, maps, match, queries, runs, tiles, truth
 from rsloc_db.errors import RslocError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command()(evaluate.evaluate)
 app.command(epilog=galleries.EXAMPLES)(galleries.ingest)
 app.command()(localize.localize)
 app.command("map")(maps.draw)
+app.command()(match.match)
 
 
 @app.callback()
