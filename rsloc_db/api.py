@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import shapely
 
@@ -15,9 +16,12 @@ from rsloc_db.evaluation import load_truth
 from rsloc_db.geometry import read_shape
 from rsloc_db.models import DEFAULT, embedder
 from rsloc_db.queries import read_queries
-from rsloc_db.stages.localize import run_batch
+from rsloc_db.stages.localize import run_batch, usual_level
 from rsloc_db.stages.options import Options, Retrieval, Rotation
 from rsloc_db.types import Json, Pixels, Progress, Silent
+
+MAX_GSD_FACTOR = 4.0
+"""Greatest factor by which a stated scale may be wrong: the number of zooms to try grows with its logarithm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,13 @@ class Localizations:
 def localize(
     *paths: str | Path,
     level: int | None = None,
-    gsd: float | None = None,
+    gsd: float | Literal["unknown"] | None = None,
     pixels: Pixels | None = None,
     gallery: str | Iterable[str] | None = None,
     within: str | None = None,
     retrieval: Retrieval = "auto",
     rotation: Rotation = "north_up",
-    gsd_factor: float = 1.0,
+    gsd_factor: float | None = None,
     top: int = 5,
     model: str = DEFAULT,
     overwrite: bool = False,
@@ -59,13 +63,14 @@ def localize(
     Args:
         paths: image files, folders of images, or RSLoc query sets (the folder or its CSV).
         level: zoom level whose nominal resolution the images have.
-        gsd: size of their pixels in metres.
+        gsd: size of their pixels in metres; "unknown" takes the gallery's own to begin with.
         pixels: what a pixel is: mercator, ground or degrees; by default as the file's CRS says, else mercator.
         gallery: name or names of the galleries to search; all by default.
         within: polygon to search in (EPSG:4326), as WKT, GeoJSON or the path of a file of either.
         retrieval: knn, exhaustive, or auto: knn first, exhaustive where that finds nothing.
         rotation: north_up, or free where the turn of the images is not known.
-        gsd_factor: by which factor the stated scale may be wrong, either way; at most 4.
+        gsd_factor: by which factor the stated scale may be wrong, either way, from 1 (right to a few per cent) to 4; by
+            default 1, and 1.5 where gsd is unknown.
         top: how many places to return for each query.
         model: the embedder whose vectors are searched, as it was given to ``ingest``.
         overwrite: do it again even where an equal run is stored.
@@ -78,7 +83,11 @@ def localize(
     """
     if not paths:
         raise QueryError("there is nothing to localize: name an image, a folder or a query set")
-    files = read_queries([Path(p) for p in paths], level=level, gsd_m=gsd, pixels=pixels)
+    factor = (1.5 if gsd == "unknown" else 1.0) if gsd_factor is None else gsd_factor
+    if not 1.0 <= factor <= MAX_GSD_FACTOR:
+        raise QueryError(f"--gsd-factor is {factor}: expected 1 to {MAX_GSD_FACTOR:.0f}")
+    if gsd == "unknown" and level is not None:
+        raise QueryError("--gsd unknown and --level contradict one another: give one of them")
     names = (gallery,) if isinstance(gallery, str) else tuple(gallery) if gallery else None
     polygon = read_polygon(within) if within else None
     loaded = embedder(model)
@@ -88,10 +97,13 @@ def localize(
         within=polygon,
         retrieval=retrieval,
         rotation=rotation,
-        gsd_factor=gsd_factor,
+        gsd_factor=factor,
     )
     with connect(url) as conn:
         require_schema(conn)
+        if gsd == "unknown":
+            gsd, level = None, usual_level(conn, loaded, options)
+        files = read_queries([Path(p) for p in paths], level=level, gsd_m=gsd, pixels=pixels)
         run = run_batch(conn, files, loaded, options, overwrite=overwrite, progress=progress or Silent())
         found = Localizations(run, runs.results(conn, run, top))
     if truth:

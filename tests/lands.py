@@ -94,14 +94,20 @@ def cut(
     at: tuple[float, float] = (1000.3, 950.7),
     shape: tuple[int, int] = (640, 704),
     seed: int = SEED,
+    turn_deg: float = 0.0,
 ) -> Cut:
-    """Cut a query of (height, width) pixels out of the land, its centre at a pixel of the land, in any CRS."""
+    """Cut a query of (height, width) pixels out of the land, its centre at a pixel of the land, in any CRS and turn."""
     center, (height, width) = lonlat(*at), shape
     x0, y0 = Transformer.from_crs(4326, crs, always_xy=True).transform(*center)
-    transform = Affine(size, 0, x0 - size * width / 2, 0, -size, y0 + size * height / 2)
+    turned = Affine.rotation(-turn_deg) @ Affine.scale(size, -size) @ Affine.translation(-width / 2, -height / 2)
+    transform = Affine.translation(x0, y0) @ turned
     # four samples a pixel, averaged
     x, y = np.meshgrid((np.arange(2 * width) + 0.5) / 2, (np.arange(2 * height) + 0.5) / 2)
-    lon, lat = Transformer.from_crs(crs, 4326, always_xy=True).transform(transform.c + size * x, transform.f - size * y)
+    map_east, map_north = (
+        transform.a * x + transform.b * y + transform.c,
+        transform.d * x + transform.e * y + transform.f,
+    )
+    lon, lat = Transformer.from_crs(crs, 4326, always_xy=True).transform(map_east, map_north)
     map_x, map_y = (lon + 180) * PX_PER_DEG - COLUMN * TILE_PX, (180 - lat) * PX_PER_DEG - ROW * TILE_PX
     fine = cv2.remap(picture(seed, QUERY_SEASON), *_map(map_x, map_y), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return Cut(_camera(cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA)), crs, transform, center)

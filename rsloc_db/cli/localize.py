@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import typer
 from rich.table import Table
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from rsloc_db.cli import common
 from rsloc_db.models import DEFAULT
-from rsloc_db.stages.options import Retrieval
+from rsloc_db.stages.options import Retrieval, Rotation
 from rsloc_db.types import Json, Pixels
 
 COLOURS = {"accepted": "green", "ambiguous": "yellow", "not_here": "dim", "failed": "red"}
@@ -30,7 +30,16 @@ Within = Annotated[
 def localize(
     paths: Annotated[list[Path], typer.Argument(help="Images, folders, or RSLoc sets (folder or CSV).")],
     level: Level = None,
-    gsd: Annotated[float | None, typer.Option(help="Size of a pixel in metres.", show_default=False)] = None,
+    gsd: Annotated[str | None, typer.Option(help="Size of a pixel in metres, or unknown.", show_default=False)] = None,
+    gsd_factor: Annotated[
+        float | None,
+        typer.Option(
+            help="By which factor the stated scale may be wrong, either way.", show_default="1; 1.5 for --gsd unknown"
+        ),
+    ] = None,
+    rotation: Annotated[
+        str, typer.Option(help="Turn of the images: north_up, or free where it is not known.")
+    ] = "north_up",
     pixels: Pixel = None,
     gallery: Annotated[
         list[str] | None, typer.Option(help="Gallery to search; may be repeated.", show_default="all")
@@ -49,11 +58,16 @@ def localize(
     The scale of an image comes from --gsd or --level, else from its set's CSV, else from the pixel size in its own CRS.
     Nothing else of a georeference is read: an image that says where it is is searched like any other.
 
+    Images are taken to be north up unless --rotation free is given; a scale known but roughly needs --gsd-factor. Both
+    take longer.
+
     Run the same command again to go on after a stop; what is done is not done again.
 
       rsloc-db localize scene.tif
 
       rsloc-db localize RSimages/test400 --gallery galleryL15
+
+      rsloc-db localize scan.png --rotation free --gsd 3 --gsd-factor 1.5
 
       rsloc-db localize photo.png --gsd 3.3 --within "POLYGON((-5 47, 2 47, 2 50, -5 50, -5 47))"
     """
@@ -63,11 +77,15 @@ def localize(
         raise typer.BadParameter(f"expected {' or '.join(get_args(Pixels))}, found {pixels!r}", param_hint="--pixels")
     if retrieval not in get_args(Retrieval):
         raise typer.BadParameter(f"expected {' or '.join(get_args(Retrieval))}", param_hint="--retrieval")
+    if rotation not in get_args(Rotation):
+        raise typer.BadParameter(f"expected {' or '.join(get_args(Rotation))}", param_hint="--rotation")
     with common.progress(quiet=quiet) as bar:
         found = api.localize(
             *paths,
             level=level,
-            gsd=gsd,
+            gsd=_metres(gsd),
+            gsd_factor=gsd_factor,
+            rotation=cast(Rotation, rotation),
             pixels=cast(Pixels | None, pixels),
             gallery=gallery,
             within=within,
@@ -84,6 +102,15 @@ def localize(
         _print(found.run, found.queries)
     if any(q["verdict"] == "failed" for q in found.queries):
         raise typer.Exit(1)
+
+
+def _metres(gsd: str | None) -> float | Literal["unknown"] | None:
+    if gsd is None or gsd == "unknown":
+        return cast('Literal["unknown"] | None', gsd)
+    try:
+        return float(gsd)
+    except ValueError:
+        raise typer.BadParameter(f"expected metres a pixel or unknown, found {gsd!r}", param_hint="--gsd") from None
 
 
 def _print(run: int, queries: list[Json]) -> None:

@@ -135,6 +135,16 @@ def search_space(conn: Connection, embedder: Embedder, options: Options) -> Sear
     return SearchSpace(targets, references)
 
 
+def usual_level(conn: Connection, embedder: Embedder, options: Options) -> int:
+    """Return the middle of the gallery levels that can be searched: what queries of unknown scale begin with.
+
+    Raises:
+        GalleryError: a named gallery does not exist, or none is ready for this model.
+    """
+    levels = sorted({target.level for target in search_space(conn, embedder, options).targets})
+    return levels[len(levels) // 2]
+
+
 def _register(conn: Connection, files: Sequence[QueryFile]) -> list[Member]:
     """Store the queries in the order of their names, so that two processes at the same ones never block each other."""
     members = []

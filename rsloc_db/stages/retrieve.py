@@ -36,7 +36,7 @@ UPRIGHT_SHRINK = 1.5
 """Turned queries are laid north up at pixels larger by this: patches are averaged down farther anyway."""
 MIN_HITS = 20
 """Fewest tiles a patch."""
-MIN_VALID = 0.7
+MIN_VALID = 0.8
 """Least share of a patch that must be imagery."""
 
 
@@ -67,8 +67,7 @@ def retrieve(
     found: list[PatchRow] = []
     for pose in tried:
         upright = query.posed(pose).upright(UPRIGHT_SHRINK)
-        patches = [p for level in levels for p in _cut_level(upright.frame, targets, level, most, widest=options.free)]
-        patches = useful(upright.image, upright.valid, patches)
+        patches = [p for level in levels for p in _cut_level(upright, targets, level, most, widest=options.free)]
         if patches:
             vectors = embed_patches(upright.image, upright.valid, patches, embedder)
             copy_patches(conn, key, [_in_query(p, query.frame.posed(pose), upright.frame) for p in patches], vectors)
@@ -95,24 +94,24 @@ def _in_query(patch: PatchRow, posed: Frame, upright: Frame) -> PatchRow:
 
 
 def _cut_level(
-    frame: Frame, targets: Sequence[Target], level: int, max_patches: int, *, widest: bool
+    query: Query, targets: Sequence[Target], level: int, max_patches: int, *, widest: bool
 ) -> list[PatchRow]:
     """Cut the patches for one level: for every window width that was embedded, and every band of latitudes.
 
     There may be ``max_patches`` of the widest windows that fit, and the more of narrower ones; where ``widest`` is
     asked for, narrower ones are cut only if there are few.
     """
-    here = [t for t in targets if t.level == level]
-    bands = latitude_bands(frame.scale, min(t.min_abs_lat_deg for t in here), max(t.max_abs_lat_deg for t in here))
+    here, scale = [t for t in targets if t.level == level], query.frame.scale
+    bands = latitude_bands(scale, min(t.min_abs_lat_deg for t in here), max(t.max_abs_lat_deg for t in here))
     patches: list[PatchRow] = []
     first = 0
     for window_tiles in sorted({t.window_tiles for t in here}, reverse=True):
         if widest and len(patches) >= ENOUGH_PATCHES * len(bands):
             break
         most = max(max_patches * max(first, window_tiles) // window_tiles // len(bands), ENOUGH_PATCHES)
-        found = [p for band in bands for p in cut(frame, level, window_tiles, band, most)]
-        first = max(first, window_tiles if found else 0)
-        patches += found
+        cuts = [p for band in bands for p in cut(query.frame, level, window_tiles, band, most)]
+        first = max(first, window_tiles if cuts else 0)
+        patches += useful(query.image, query.valid, cuts)
     return patches
 
 
