@@ -153,3 +153,18 @@ UPDATE clique c SET rank = r.rank
 FROM (SELECT id, row_number() OVER (ORDER BY score DESC, id) AS rank FROM clique
       WHERE run_id = %(run_id)s AND query_id = %(query_id)s) r
 WHERE c.id = r.id AND c.rank <> r.rank;
+
+-- name: run_hits
+-- The hits of a run's queries as they lie, north up and at the stated scale, by the widest windows: patches, tiles and
+-- votes, for other ways to find cliques in them.
+SELECT q.id, q.name, q.path, h.gallery_id, g.name, p.level, p.id, p.x_px, p.y_px, p.width_px, p.height_px,
+       t.tile_column, t.tile_row, ST_X(t.center), ST_Y(t.center), ST_X(h.vote), ST_Y(h.vote)
+FROM hit h
+JOIN patch p ON p.id = h.patch_id
+JOIN query q ON q.id = h.query_id
+JOIN gallery g ON g.id = h.gallery_id
+JOIN tile t ON t.id = h.tile_id
+WHERE h.run_id = %(run_id)s AND p.turn_deg = 0 AND p.zoom = 1
+  AND p.window_tiles = (SELECT max(w.window_tiles) FROM patch w
+                        WHERE w.run_id = p.run_id AND w.query_id = p.query_id AND w.level = p.level)
+ORDER BY q.id, h.gallery_id, p.level, p.id, h.rank;
