@@ -48,9 +48,9 @@ WITH posed AS MATERIALIZED (
     SELECT bu / 3 AS cu, bv / 3 AS cv, sum(n) AS n FROM cells GROUP BY 1, 2
 ), beside AS MATERIALIZED (
     -- around a small world a block is its own neighbour, once
-    SELECT cu, cv, mod(cu + i + greatest(%(bins)s / 3, 1), greatest(%(bins)s / 3, 1)) AS near_u, cv + j AS near_v
+    SELECT cu, cv, mod(cu + i + (%(bins)s + 2) / 3, (%(bins)s + 2) / 3) AS near_u, cv + j AS near_v
     FROM blocks CROSS JOIN generate_series(-1, 1) i CROSS JOIN generate_series(-1, 1) j
-    WHERE i < greatest(%(bins)s / 3, 1) - 1
+    WHERE i < (%(bins)s + 2) / 3 - 1
 ), density AS MATERIALIZED (
     -- votes in 9 x 9 bins
     SELECT b.cu, b.cv, sum(o.n) AS n FROM beside b JOIN blocks o ON o.cu = b.near_u AND o.cv = b.near_v GROUP BY 1, 2
