@@ -172,6 +172,15 @@ def test_votes_on_both_sides_of_the_antimeridian_are_one_clique(conn: Connection
     assert is_at(clique, (180.0, -16.5))
 
 
+@pytest.mark.parametrize("tiles", [-3, -2, -1, 0.5, 1, 2])
+def test_votes_next_to_the_antimeridian_alone_are_a_clique(conn: Connection, key: Key, tiles: float) -> None:
+    lon = tiles * TILE_DEG + (180 if tiles < 0 else -180)
+    store(conn, key, [Vote(p, 1, lon, -16.5) for p in range(8)], patches=8)
+    (clique,) = found(conn, key)
+    assert clique.patches == 8
+    assert is_at(clique, (lon, -16.5))
+
+
 def test_the_same_votes_give_the_same_cliques(conn: Connection, key: Key) -> None:
     rng = np.random.default_rng(5)
     votes = [*clumped(rng), *planted(rng, CENTER, range(7))]

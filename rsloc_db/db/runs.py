@@ -94,6 +94,29 @@ class CliqueRow:
         return Pose(self.turn_deg, self.zoom)
 
 
+@dataclass(frozen=True, slots=True)
+class RunHit:
+    """A hit of a run with its query, patch, tile and vote; centres and votes are lon, lat in degrees."""
+
+    query_id: int
+    query: str
+    path: str
+    gallery_id: int
+    gallery: str
+    level: int
+    patch_id: int
+    x_px: float
+    y_px: float
+    width_px: float
+    height_px: float
+    column: int
+    row: int
+    lon_deg: float
+    lat_deg: float
+    vote_lon_deg: float
+    vote_lat_deg: float
+
+
 def search_targets(conn: Connection, model: str, weights_hash: str, galleries: Sequence[str] | None) -> list[Target]:
     """Return the embedding sets of a model in the ready galleries, or in those named."""
     names = list(galleries) if galleries else None
@@ -242,6 +265,11 @@ def ranked_cliques(conn: Connection, key: Key, limit: int) -> list[CliqueRow]:
     """Rank the cliques of a query over all gallery levels, and return the best."""
     conn.execute(statement("rank_cliques"), key.columns)
     return [CliqueRow(*row) for row in conn.execute(statement("clique_candidates"), {**key.columns, "limit": limit})]
+
+
+def run_hits(conn: Connection, run_id: int) -> list[RunHit]:
+    """Return a run's hits of patches that lie as stated, by query, gallery, level, patch and rank."""
+    return [RunHit(*row) for row in conn.execute(statement("run_hits"), {"run_id": run_id})]
 
 
 def insert_place(conn: Connection, key: Key, values: Mapping[str, Any]) -> int:

@@ -48,9 +48,9 @@ WITH posed AS MATERIALIZED (
     SELECT bu / 3 AS cu, bv / 3 AS cv, sum(n) AS n FROM cells GROUP BY 1, 2
 ), beside AS MATERIALIZED (
     -- around a small world a block is its own neighbour, once
-    SELECT cu, cv, mod(cu + i + greatest(%(bins)s / 3, 1), greatest(%(bins)s / 3, 1)) AS near_u, cv + j AS near_v
+    SELECT cu, cv, mod(cu + i + (%(bins)s + 2) / 3, (%(bins)s + 2) / 3) AS near_u, cv + j AS near_v
     FROM blocks CROSS JOIN generate_series(-1, 1) i CROSS JOIN generate_series(-1, 1) j
-    WHERE i < greatest(%(bins)s / 3, 1) - 1
+    WHERE i < (%(bins)s + 2) / 3 - 1
 ), density AS MATERIALIZED (
     -- votes in 9 x 9 bins
     SELECT b.cu, b.cv, sum(o.n) AS n FROM beside b JOIN blocks o ON o.cu = b.near_u AND o.cv = b.near_v GROUP BY 1, 2
@@ -153,3 +153,18 @@ UPDATE clique c SET rank = r.rank
 FROM (SELECT id, row_number() OVER (ORDER BY score DESC, id) AS rank FROM clique
       WHERE run_id = %(run_id)s AND query_id = %(query_id)s) r
 WHERE c.id = r.id AND c.rank <> r.rank;
+
+-- name: run_hits
+-- The hits of a run's queries as they lie, north up and at the stated scale, by the widest windows: patches, tiles and
+-- votes, for other ways to find cliques in them.
+SELECT q.id, q.name, q.path, h.gallery_id, g.name, p.level, p.id, p.x_px, p.y_px, p.width_px, p.height_px,
+       t.tile_column, t.tile_row, ST_X(t.center), ST_Y(t.center), ST_X(h.vote), ST_Y(h.vote)
+FROM hit h
+JOIN patch p ON p.id = h.patch_id
+JOIN query q ON q.id = h.query_id
+JOIN gallery g ON g.id = h.gallery_id
+JOIN tile t ON t.id = h.tile_id
+WHERE h.run_id = %(run_id)s AND p.turn_deg = 0 AND p.zoom = 1
+  AND p.window_tiles = (SELECT max(w.window_tiles) FROM patch w
+                        WHERE w.run_id = p.run_id AND w.query_id = p.query_id AND w.level = p.level)
+ORDER BY q.id, h.gallery_id, p.level, p.id, h.rank;
