@@ -8,7 +8,7 @@ import psycopg
 import typer
 from rich.text import Text
 
-from rsloc_db.cli import common, db, demo, evaluate, galleries, localize, maps, runs, tiles, truth
+from rsloc_db.cli import common, db, demo, evaluate, exports, galleries, localize, maps, runs, tiles, truth
 from rsloc_db.errors import RslocError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(truth.app, name="truth")
 app.command()(demo.demo)
 app.command()(evaluate.compare)
 app.command()(evaluate.evaluate)
+app.command(epilog=exports.EXPORT_EXAMPLES)(exports.export)
 app.command(epilog=galleries.EXAMPLES)(galleries.ingest)
 app.command()(localize.localize)
 app.command("map")(maps.draw)
