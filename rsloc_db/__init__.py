@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rsloc_db.evaluation import load_truth as load_truth
     from rsloc_db.evaluation import runs as runs
     from rsloc_db.export import draw_map as draw_map
+    from rsloc_db.export.georeference import georeference as georeference
     from rsloc_db.export.vector import export_run as export_run
     from rsloc_db.stages.ingest import ingest as ingest
 
@@ -21,6 +22,7 @@ _API = {
     "draw_map": "rsloc_db.export",
     "evaluate": "rsloc_db.evaluation",
     "export_run": "rsloc_db.export.vector",
+    "georeference": "rsloc_db.export.georeference",
     "ingest": "rsloc_db.stages.ingest",
     "load_truth": "rsloc_db.evaluation",
     "localize": "rsloc_db.api",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from rsloc_db.cli.common import print_json, stdout
+from rsloc_db.cli.common import print_json, progress, stderr, stdout
 
 Run = Annotated[int | None, typer.Argument(help="Number of the run; the newest one if left out.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
@@ -50,3 +50,43 @@ def export(
     elif not quiet:
         rows = ", ".join(f"{count:,} {name}" for name, count in found.rows.items())
         stdout.print(f"{found.out}: run {found.run}: {rows}")
+
+
+GEOREFERENCE_EXAMPLES = """Examples:
+
+  rsloc-db georeference
+
+  rsloc-db georeference 3 --out maps --format gtiff
+
+  rsloc-db georeference 3 --out maps --format vrt
+"""
+
+
+def georeference(
+    run: Run = None,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("georeferenced"),
+    form: Annotated[str, typer.Option("--format", help="cog | gtiff | vrt | worldfile.")] = "cog",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write each accepted image of a run with the place that was found, all bands in their own type.
+
+    A vrt points to the image and copies no pixels; worldfile copies the image and writes a world file, .prj and
+    .aux.xml beside it. Images that were not accepted, are missing or have changed since are counted and left out;
+    the exit code is 1 if an accepted one could not be written.
+    """
+    from rsloc_db.export.georeference import georeference as write_images
+    from rsloc_db.export.rasters import Format
+
+    with progress(quiet=quiet) as bar:
+        found = write_images(run, out=out, format=cast(Format, form), progress=bar)
+    if as_json:
+        print_json(found.as_dict())
+    elif not quiet:
+        refused = f", {found.not_accepted} not accepted" if found.not_accepted else ""
+        skipped = f", {len(found.skipped)} skipped" if found.skipped else ""
+        stdout.print(f"{found.out}: run {found.run}: {len(found.written)} images written{refused}{skipped}")
+    for failure in found.skipped:
+        stderr.print(f"{failure.name}: {failure.reason}", soft_wrap=True)
+    if found.skipped:
+        raise typer.Exit(1)

@@ -46,6 +46,12 @@ def map_cells(conn: Connection, box: Mapping[str, int], most: int) -> tuple[list
     return [Cell(box["level"], column, row) for column, row, _ in found], found[0][2] if found else 1
 
 
+def georeference_queries(conn: Connection, run: int) -> list[Json]:
+    """Return the queries of a run with their files and transforms."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(statement("georeference_queries"), {"run": run}).fetchall()
+
+
 @contextmanager
 def layer_rows(conn: Connection, layer: str, run: int) -> Iterator[tuple[dict[str, str], Iterator[Rows]]]:
     """Read a layer of a run by the statement ``export_<layer>``, some rows at a time.

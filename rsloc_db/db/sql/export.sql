@@ -164,3 +164,21 @@ ORDER BY coverage.gallery, coverage.level, coverage.id;
 -- name: view_comment
 -- What a view is, as its comment says.
 SELECT obj_description(to_regclass(%(view)s), 'pg_class');
+
+-- name: georeference_queries
+-- Queries of a run with what is needed to write them as maps; the transform is null unless a place was found.
+SELECT
+    query.query_set,
+    query.name,
+    query.path,
+    query.content_hash,
+    coalesce(answer.verdict, 'pending') AS verdict,
+    answer.confidence,
+    answer.ellipse_a_m,
+    answer.transform,
+    answer.transform_srid
+FROM run_query
+JOIN query ON query.id = run_query.query_id
+LEFT JOIN localization AS answer ON (answer.run_id, answer.query_id) = (run_query.run_id, run_query.query_id)
+WHERE run_query.run_id = %(run)s
+ORDER BY query.query_set, query.name;
