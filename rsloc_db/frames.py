@@ -1,13 +1,14 @@
 """From a query's pixels to places on Earth and back, once its centre is known (or supposed).
 
-A query's frame is north-up with square steps of a known size; what a step is says ``Scale.pixels``. Nothing else is
-known, so every function takes the place of the query's centre pixel as an argument. Pixel coordinates are x to the
-right and y down from the upper left corner of the image; the centre is at (width / 2, height / 2).
+A query's frame says how large a step is and in which unit (``Scale.pixels``). Where its turn or its scale are not
+known, a frame carries a supposed pose: direction of up and a factor on the stated pixel size. The place is never known,
+so every function takes that of the query's centre pixel as an argument. Pixel coordinates are x to the right and y down
+from the upper left corner of the image; the centre is at (width / 2, height / 2).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pyproj import Geod, Proj
@@ -20,16 +21,39 @@ _GEOD = Geod(ellps="WGS84")
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The plane of a query."""
+    """The plane of a query.
+
+    Attributes:
+        scale: the stated size of its pixels.
+        width_px: width of the image.
+        height_px: height of the image.
+        turn_deg: direction of the image's upper edge, clockwise from north.
+        zoom: true size of a pixel as a multiple of the stated one.
+    """
 
     scale: Scale
     width_px: int
     height_px: int
+    turn_deg: float = 0.0
+    zoom: float = 1.0
+
+    def posed(self, turn_deg: float, zoom: float) -> Frame:
+        """Return the frame in another supposed pose."""
+        return replace(self, turn_deg=turn_deg, zoom=zoom)
 
     def offsets(self, x_px: Floats, y_px: Floats) -> tuple[Floats, Floats]:
         """Return the (east, north) offsets of pixels from the query's centre in the scale's unit."""
-        east = (np.asarray(x_px, float) - self.width_px / 2) * self.scale.x
-        return east, (self.height_px / 2 - np.asarray(y_px, float)) * self.scale.y
+        right = (np.asarray(x_px, float) - self.width_px / 2) * self.scale.x * self.zoom
+        up = (self.height_px / 2 - np.asarray(y_px, float)) * self.scale.y * self.zoom
+        return self._turned(right, up, self.turn_deg)
+
+    @staticmethod
+    def _turned(right: Floats, up: Floats, turn_deg: float) -> tuple[Floats, Floats]:
+        """Turn vectors (right, up) clockwise; exact where there is no turn."""
+        if turn_deg == 0.0:
+            return right, up
+        cos, sin = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
+        return right * cos + up * sin, up * cos - right * sin
 
     def to_lonlat(self, x_px: Floats, y_px: Floats, center: tuple[float, float]) -> tuple[Floats, Floats]:
         """Return lon, lat in degrees of pixels when the centre pixel lies at ``center`` (lon, lat)."""
@@ -39,7 +63,9 @@ class Frame:
     def to_pixels(self, lon_deg: Floats, lat_deg: Floats, center: tuple[float, float]) -> tuple[Floats, Floats]:
         """Return pixels of places when the centre pixel lies at ``center`` (lon, lat)."""
         east, north = offset_between(self.scale.pixels, center, lon_deg, lat_deg)
-        return east / self.scale.x + self.width_px / 2, self.height_px / 2 - north / self.scale.y
+        right, up = self._turned(east, north, -self.turn_deg)
+        step_x, step_y = self.scale.x * self.zoom, self.scale.y * self.zoom
+        return right / step_x + self.width_px / 2, self.height_px / 2 - up / step_y
 
 
 def meters_per_degree(lat_deg: Floats) -> tuple[Floats, Floats]:

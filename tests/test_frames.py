@@ -23,6 +23,7 @@ lons = st.one_of(st.floats(-180, 180, exclude_max=True), st.sampled_from([-180.0
 lats = st.one_of(st.floats(-84, 84), st.sampled_from([0.0, 83.9, -83.9]))
 sides = st.integers(64, 6000)
 shares = st.floats(0, 1)
+turns = st.one_of(st.just(0.0), st.floats(-360, 360))
 
 
 def frame(pixels: Pixels, width: int, height: int) -> Frame:
@@ -34,9 +35,11 @@ def apart(a_deg: float, b_deg: float) -> float:
     return math.remainder(a_deg - b_deg, 360)
 
 
-@given(kinds, lons, lats, sides, sides, shares, shares)
-def test_to_lonlat_and_back(pixels: Pixels, lon: float, lat: float, w: int, h: int, u: float, v: float) -> None:
-    plane, x, y = frame(pixels, w, h), u * w, v * h
+@given(kinds, lons, lats, sides, sides, shares, shares, turns, st.floats(0.5, 2))
+def test_to_lonlat_and_back(
+    pixels: Pixels, lon: float, lat: float, w: int, h: int, u: float, v: float, turn: float, zoom: float
+) -> None:
+    plane, x, y = frame(pixels, w, h).posed(turn, zoom), u * w, v * h
     there = plane.to_lonlat(np.array(x), np.array(y), (lon, lat))
     assert -180 <= there[0] < 180
     back_x, back_y = plane.to_pixels(*there, (lon, lat))
@@ -52,6 +55,15 @@ def test_the_middle_is_the_centre_and_up_is_north(pixels: Pixels, lon: float, la
     assert (apart(lon_deg[0], lon), lat_deg[0]) == (pytest.approx(0, abs=1e-8), pytest.approx(lat, abs=1e-8))
     assert (apart(lon_deg[1], lon), lat_deg[1] > lat) == (pytest.approx(0, abs=1e-9), True)
     assert apart(lon_deg[2], lon) > 0
+
+
+@given(lons, lats, turns, st.floats(0.5, 2))
+def test_up_points_where_the_turn_says_and_zoom_is_a_factor(lon: float, lat: float, turn: float, zoom: float) -> None:
+    plane = Frame(Scale("ground", 3.0, 3.0), 400, 300).posed(turn, zoom)
+    top_lon, top_lat = plane.to_lonlat(np.array(200.0), np.array(0.0), (lon, lat))
+    azimuth, _, distance = GEOD.inv(lon, lat, float(top_lon), float(top_lat))
+    assert math.remainder(azimuth - turn, 360) == pytest.approx(0, abs=1e-3)
+    assert distance == pytest.approx(150 * 3.0 * zoom, rel=1e-4)
 
 
 @given(lons, lats, st.floats(-2e4, 2e4), st.floats(-2e4, 2e4))

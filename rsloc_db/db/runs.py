@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,8 @@ class PatchRow:
     north_offset: float
     min_abs_lat_deg: float
     max_abs_lat_deg: float
+    turn_deg: float = 0.0
+    zoom: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class CliqueRow:
     patches: int
     lon_deg: float
     lat_deg: float
+    turn_deg: float = 0.0
+    zoom: float = 1.0
 
 
 def search_targets(conn: Connection, model: str, weights_hash: str, galleries: Sequence[str] | None) -> list[Target]:
@@ -159,13 +163,11 @@ def set_query_size(conn: Connection, query_id: int, width_px: int, height_px: in
 
 def copy_patches(conn: Connection, key: Key, patches: Sequence[PatchRow], vectors: NDArray[np.float32]) -> None:
     """Store patches with their vectors, (N, D) float32."""
-    columns = "run_id, query_id, level, window_tiles, x_px, y_px, width_px, height_px, east_offset, north_offset"
-    with conn.cursor().copy(f"COPY patch ({columns}, min_abs_lat_deg, max_abs_lat_deg, vector) FROM STDIN") as copy:
+    columns = [field.name for field in fields(PatchRow)]
+    with conn.cursor().copy(f"COPY patch (run_id, query_id, {', '.join(columns)}, vector) FROM STDIN") as copy:
         for p, vector in zip(patches, vectors, strict=True):
-            row = (p.level, p.window_tiles, p.x_px, p.y_px, p.width_px, p.height_px, p.east_offset, p.north_offset)
-            copy.write_row(
-                (key.run_id, key.query_id, *row, p.min_abs_lat_deg, p.max_abs_lat_deg, HalfVector(vector).to_text())
-            )
+            row = (getattr(p, column) for column in columns)
+            copy.write_row((key.run_id, key.query_id, *row, HalfVector(vector).to_text()))
 
 
 def search(

@@ -296,6 +296,25 @@ def _of_run() -> list[Column[object]]:
     ]
 
 
+def _pose() -> list[Column[object]]:
+    return [
+        Column(
+            "turn_deg",
+            REAL,
+            nullable=False,
+            server_default="0",
+            comment="Supposed direction of the query's upper edge, clockwise from north",
+        ),
+        Column(
+            "zoom",
+            REAL,
+            nullable=False,
+            server_default="1",
+            comment="Supposed size of the query's pixel, as a multiple of the stated one",
+        ),
+    ]
+
+
 def _run_key() -> ForeignKeyConstraint:
     return ForeignKeyConstraint(["run_id", "query_id"], ["run_query.run_id", "run_query.query_id"], ondelete="CASCADE")
 
@@ -321,6 +340,7 @@ patch = Table(
     Column("min_abs_lat_deg", REAL, nullable=False, comment="Its scale suits tiles from this absolute latitude"),
     Column("max_abs_lat_deg", REAL, nullable=False, comment="Its scale suits tiles up to this absolute latitude"),
     Column("vector", HALFVEC(), nullable=False, comment="Unit vector of the patch"),
+    *_pose(),
     _run_key(),
     Index("patch_run_id_query_id_idx", "run_id", "query_id"),
     comment="A square on the ground cut from a query and embedded",
@@ -357,6 +377,7 @@ clique = Table(
     ),
     Column("patches", Integer, nullable=False, comment="How many patches agree"),
     Column("center", _geometry("POINT"), nullable=False, comment="Where they put the query's centre"),
+    *_pose(),
     _run_key(),
     Index("clique_run_id_query_id_idx", "run_id", "query_id"),
     _gist("clique", "center"),
@@ -395,6 +416,7 @@ place = Table(
     ),
     Column("center", _geometry("POINT"), nullable=False, comment="Where the query's centre pixel would lie"),
     Column("footprint", _geometry("MULTIPOLYGON"), nullable=False, comment="What the query would cover"),
+    *_pose(),
     _run_key(),
     Index("place_run_id_query_id_idx", "run_id", "query_id"),
     _gist("place", "center"),

@@ -89,7 +89,7 @@ SELECT i.id, m.hit_id FROM inserted i JOIN members m USING (rank);
 
 -- name: clique_candidates
 -- The cliques of a query, least likely by chance first.
-SELECT id, gallery_id, level, score, patches, ST_X(center), ST_Y(center) FROM clique
+SELECT id, gallery_id, level, score, patches, ST_X(center), ST_Y(center), turn_deg, zoom FROM clique
 WHERE run_id = %(run_id)s AND query_id = %(query_id)s
 ORDER BY score DESC, id LIMIT %(limit)s;
 
