@@ -40,3 +40,66 @@ COMMENT ON COLUMN query_map.verdict IS 'accepted, ambiguous, not_here or failed;
 COMMENT ON COLUMN query_map.confidence IS 'Estimated probability that the place is right, 0 to 1';
 COMMENT ON COLUMN query_map.total_s IS 'Seconds that it took';
 COMMENT ON COLUMN query_map.center IS 'Place of its centre pixel; null unless accepted or ambiguous';
+
+CREATE VIEW evaluation_strip AS
+SELECT
+    run_query.id,
+    run_query.run_id,
+    run_query.query_id,
+    query.query_set,
+    query.name,
+    query.path,
+    coalesce(judged.verdict, 'pending') AS verdict,
+    coalesce(answer.reason, '') AS reason,
+    judged.confidence,
+    coalesce(judged.state, 'unlabelled') AS state,
+    judged.error_m,
+    judged.in_ellipse,
+    judged.total_s,
+    CASE
+        WHEN run_query.status = 'pending' THEN 'pending'
+        WHEN judged.verdict = 'failed' THEN 'failed'
+        WHEN judged.state = 'unlabelled' THEN 'unlabelled'
+        WHEN judged.state <> 'present' THEN CASE judged.verdict WHEN 'accepted' THEN 'false place' ELSE 'rightly refused' END
+        WHEN judged.verdict <> 'accepted' THEN 'missed'
+        WHEN judged.error_tiles < 1 THEN 'right'
+        ELSE 'misplaced'
+    END AS outcome,
+    gallery.name AS gallery,
+    best.level,
+    best.turn_deg,
+    best.footprint AS best_footprint,
+    answer.corners AS found_corners,
+    truth.corners AS true_corners
+FROM run_query
+JOIN query ON query.id = run_query.query_id
+LEFT JOIN evaluation_query AS judged ON (judged.run_id, judged.query_id) = (run_query.run_id, run_query.query_id)
+LEFT JOIN localization AS answer ON (answer.run_id, answer.query_id) = (run_query.run_id, run_query.query_id)
+LEFT JOIN query_truth AS truth ON truth.query_id = query.id
+LEFT JOIN LATERAL (
+    SELECT gallery_id, level, turn_deg, footprint FROM place
+    WHERE (place.run_id, place.query_id) = (run_query.run_id, run_query.query_id)
+    ORDER BY place.rank LIMIT 1
+) AS best ON true
+LEFT JOIN gallery ON gallery.id = best.gallery_id;
+COMMENT ON VIEW evaluation_strip IS 'What a report shows of each query: what became of it, and where to look in the gallery';
+COMMENT ON COLUMN evaluation_strip.id IS 'Key';
+COMMENT ON COLUMN evaluation_strip.run_id IS 'Run';
+COMMENT ON COLUMN evaluation_strip.query_id IS 'Query';
+COMMENT ON COLUMN evaluation_strip.query_set IS 'Set of the query';
+COMMENT ON COLUMN evaluation_strip.name IS 'Name of the query';
+COMMENT ON COLUMN evaluation_strip.path IS 'Where its file was';
+COMMENT ON COLUMN evaluation_strip.verdict IS 'accepted, ambiguous, not_here, failed or pending';
+COMMENT ON COLUMN evaluation_strip.reason IS 'Why, in one sentence';
+COMMENT ON COLUMN evaluation_strip.confidence IS 'Estimated probability that the place is right, 0 to 1';
+COMMENT ON COLUMN evaluation_strip.state IS 'present, absent, uncovered or unlabelled';
+COMMENT ON COLUMN evaluation_strip.error_m IS 'Ground distance from the true centre';
+COMMENT ON COLUMN evaluation_strip.in_ellipse IS 'Whether the true centre lies in the stated 95 % ellipse';
+COMMENT ON COLUMN evaluation_strip.total_s IS 'Seconds that it took';
+COMMENT ON COLUMN evaluation_strip.outcome IS 'false place, misplaced (a tile or more away), missed, failed, right, rightly refused, unlabelled or pending';
+COMMENT ON COLUMN evaluation_strip.gallery IS 'Gallery of the best place; null where there is none';
+COMMENT ON COLUMN evaluation_strip.level IS 'Level of its tiles';
+COMMENT ON COLUMN evaluation_strip.turn_deg IS 'Supposed direction of the query''s upper edge there, clockwise from north';
+COMMENT ON COLUMN evaluation_strip.best_footprint IS 'What the query would cover at its best place, chosen or not';
+COMMENT ON COLUMN evaluation_strip.found_corners IS 'Corners of the answer: upper left, upper right, lower right, lower left';
+COMMENT ON COLUMN evaluation_strip.true_corners IS 'True corners, in the same order';

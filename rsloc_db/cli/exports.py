@@ -90,3 +90,34 @@ def georeference(
         stderr.print(f"{failure.name}: {failure.reason}", soft_wrap=True)
     if found.skipped:
         raise typer.Exit(1)
+
+
+REPORT_EXAMPLES = """Examples:
+
+  rsloc-db report
+
+  rsloc-db report 3 --out out/report.html --strips 200
+"""
+
+
+def report(
+    run: Run = None,
+    out: Annotated[Path, typer.Option(help="File to write: one HTML file that needs no network.")] = Path(
+        "report.html"
+    ),
+    strips: Annotated[int, typer.Option(min=0, help="Queries to show with pictures, at most.")] = 60,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a report of a run: figures, plots, map, and each query beside what the gallery shows at its place.
+
+    Failures come first. Load the truth before (`rsloc-db truth load`), else there are no errors to show.
+    """
+    from rsloc_db.export.report import write_report
+
+    with progress(quiet=quiet) as bar:
+        found = write_report(run, out=out, strips=strips, progress=bar)
+    if as_json:
+        print_json(found.as_dict())
+    elif not quiet:
+        stdout.print(f"{found.out}: run {found.run}: {found.queries} queries, {found.shown} with pictures")

@@ -52,6 +52,12 @@ def georeference_queries(conn: Connection, run: int) -> list[Json]:
         return cursor.execute(statement("georeference_queries"), {"run": run}).fetchall()
 
 
+def report_strips(conn: Connection, run: int) -> list[Json]:
+    """Return what a report shows of each query of a run, failures first; shapes are WKB (EPSG:4326) or None."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(statement("report_strips"), {"run": run}).fetchall()
+
+
 @contextmanager
 def layer_rows(conn: Connection, layer: str, run: int) -> Iterator[tuple[dict[str, str], Iterator[Rows]]]:
     """Read a layer of a run by the statement ``export_<layer>``, some rows at a time.

@@ -182,3 +182,22 @@ JOIN query ON query.id = run_query.query_id
 LEFT JOIN localization AS answer ON (answer.run_id, answer.query_id) = (run_query.run_id, run_query.query_id)
 WHERE run_query.run_id = %(run)s
 ORDER BY query.query_set, query.name;
+
+-- name: report_strips
+-- What a report shows of each query of a run, failures first, with its number on the map; shapes as WKB (EPSG:4326).
+SELECT
+    row_number() OVER (ORDER BY query_set, name) AS number,
+    name, path, verdict, reason, confidence, state, error_m, in_ellipse, total_s, outcome, gallery, level, turn_deg,
+    ST_AsBinary(best_footprint) AS best_footprint,
+    ST_AsBinary(found_corners) AS found_corners,
+    ST_AsBinary(true_corners) AS true_corners
+FROM evaluation_strip
+WHERE run_id = %(run)s
+ORDER BY
+    array_position(
+        ARRAY['false place', 'misplaced', 'failed', 'missed', 'unlabelled', 'right', 'rightly refused', 'pending'],
+        outcome
+    ),
+    error_m DESC NULLS LAST,
+    query_set,
+    name;
