@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rsloc_db.evaluation import runs as runs
     from rsloc_db.export import draw_map as draw_map
     from rsloc_db.export.georeference import georeference as georeference
+    from rsloc_db.export.qgis import write_qgis as write_qgis
     from rsloc_db.export.report import write_report as write_report
     from rsloc_db.export.vector import export_run as export_run
     from rsloc_db.stages.ingest import ingest as ingest
@@ -28,6 +29,7 @@ _API = {
     "load_truth": "rsloc_db.evaluation",
     "localize": "rsloc_db.api",
     "runs": "rsloc_db.evaluation",
+    "write_qgis": "rsloc_db.export.qgis",
     "write_report": "rsloc_db.export.report",
 }
 """Function -> its module, which is loaded when the function is first asked for."""

@@ -103,3 +103,29 @@ COMMENT ON COLUMN evaluation_strip.turn_deg IS 'Supposed direction of the query'
 COMMENT ON COLUMN evaluation_strip.best_footprint IS 'What the query would cover at its best place, chosen or not';
 COMMENT ON COLUMN evaluation_strip.found_corners IS 'Corners of the answer: upper left, upper right, lower right, lower left';
 COMMENT ON COLUMN evaluation_strip.true_corners IS 'True corners, in the same order';
+
+CREATE VIEW evaluation_outcome_map AS
+SELECT
+    localization.id,
+    strip.run_id,
+    strip.query_set,
+    strip.name,
+    strip.verdict,
+    strip.outcome,
+    strip.confidence,
+    strip.error_m,
+    strip.in_ellipse,
+    localization.footprint
+FROM evaluation_strip AS strip
+JOIN localization ON (localization.run_id, localization.query_id) = (strip.run_id, strip.query_id);
+COMMENT ON VIEW evaluation_outcome_map IS 'Answers judged by the truth, with what each query covers';
+COMMENT ON COLUMN evaluation_outcome_map.id IS 'Key: the localization''s';
+COMMENT ON COLUMN evaluation_outcome_map.run_id IS 'Run';
+COMMENT ON COLUMN evaluation_outcome_map.query_set IS 'Set of the query';
+COMMENT ON COLUMN evaluation_outcome_map.name IS 'Name of the query';
+COMMENT ON COLUMN evaluation_outcome_map.verdict IS 'accepted, ambiguous, not_here or failed';
+COMMENT ON COLUMN evaluation_outcome_map.outcome IS 'As in evaluation_strip';
+COMMENT ON COLUMN evaluation_outcome_map.confidence IS 'Estimated probability that the place is right, 0 to 1';
+COMMENT ON COLUMN evaluation_outcome_map.error_m IS 'Ground distance from the true centre';
+COMMENT ON COLUMN evaluation_outcome_map.in_ellipse IS 'Whether the true centre lies in the stated 95 % ellipse';
+COMMENT ON COLUMN evaluation_outcome_map.footprint IS 'What the query covers; null where no place was found';

@@ -31,6 +31,7 @@ app.command(epilog=exports.GEOREFERENCE_EXAMPLES)(exports.georeference)
 app.command(epilog=galleries.EXAMPLES)(galleries.ingest)
 app.command()(localize.localize)
 app.command("map")(maps.draw)
+app.command(epilog=exports.QGIS_EXAMPLES)(exports.qgis)
 app.command(epilog=exports.REPORT_EXAMPLES)(exports.report)
 
 

@@ -121,3 +121,34 @@ def report(
         print_json(found.as_dict())
     elif not quiet:
         stdout.print(f"{found.out}: run {found.run}: {found.queries} queries, {found.shown} with pictures")
+
+
+QGIS_EXAMPLES = """Examples:
+
+  rsloc-db qgis
+
+  rsloc-db qgis 3 --out out/run3.qgs --password
+"""
+
+
+def qgis(
+    run: Run = None,
+    out: Annotated[Path, typer.Option(help="File to write: .qgz or .qgs.")] = Path("project.qgz"),
+    password: Annotated[bool, typer.Option("--password", help="Write the database's password into the file.")] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a QGIS project (3.22 or newer) of a run: styled layers on the database's views.
+
+    The project reads the database, which must be running (`rsloc-db db start`). Without --password QGIS asks for the
+    password, which `rsloc-db db url` tells.
+    """
+    from rsloc_db.export.qgis import write_qgis
+
+    found = write_qgis(run, out=out, password=password)
+    if as_json:
+        print_json(found.as_dict())
+    elif not quiet:
+        stdout.print(f"{found.out}: run {found.run}: {len(found.layers)} layers")
+        if found.user is not None:
+            stdout.print(f"QGIS asks for the password of user {found.user}: it is in `rsloc-db db url`")

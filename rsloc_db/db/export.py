@@ -9,7 +9,7 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from rsloc_db.db.connection import Connection, statement
-from rsloc_db.types import Cell, Json
+from rsloc_db.types import Bounds, Cell, Json
 
 CHUNK = 10_000
 """Rows that are held at a time: votes of a run may be millions."""
@@ -56,6 +56,12 @@ def report_strips(conn: Connection, run: int) -> list[Json]:
     """Return what a report shows of each query of a run, failures first; shapes are WKB (EPSG:4326) or None."""
     with conn.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(statement("report_strips"), {"run": run}).fetchall()
+
+
+def run_extent(conn: Connection, run: int) -> Bounds:
+    """Return a box around what a run found and the truth of its queries, the whole world where there is nothing."""
+    row = conn.execute(statement("run_extent"), {"run": run}).fetchone()
+    return Bounds(*row) if row and row[0] is not None else Bounds(-180.0, -90.0, 180.0, 90.0)
 
 
 @contextmanager

@@ -201,3 +201,18 @@ ORDER BY
     error_m DESC NULLS LAST,
     query_set,
     name;
+
+-- name: run_extent
+-- Box around all that a run found, and the truth of its queries; null where there is nothing.
+SELECT ST_XMin(box), ST_YMin(box), ST_XMax(box), ST_YMax(box)
+FROM (
+    SELECT ST_Extent(shape) AS box
+    FROM (
+        SELECT footprint AS shape FROM localization_map WHERE run_id = %(run)s
+        UNION ALL
+        SELECT known.footprint
+        FROM evaluation_truth_map AS known
+        JOIN run_query ON run_query.query_id = known.id
+        WHERE run_query.run_id = %(run)s
+    ) AS shown
+) AS extent;
