@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,31 @@ def test_shapes_are_cut_at_the_antimeridian_and_turn_counterclockwise(world: Wor
         assert -180 <= west <= east <= 180
         assert east - west < 0.01
         assert not part.geom_type.startswith("Polygon") or part.exterior.is_ccw
+
+
+def test_cliques_go_the_shorter_way_across_the_antimeridian(world: World, tmp_path: Path) -> None:
+    # the tile lies just west of the antimeridian, the clique just east of it
+    query = world.conn.execute("SELECT id FROM query WHERE name = 'across.png'").fetchone()[0]
+    world.clique(query, (-179.99, 0.005), 1)
+    world.patch(query, (0.9, 3, (-179.99, 0.005)))
+    world.conn.execute(
+        "INSERT INTO clique_hit SELECT clique.id, hit.id FROM clique JOIN hit USING (run_id, query_id)"
+        " WHERE query_id = %s",
+        (query,),
+    )
+    world.conn.commit()
+    shape = shapely.from_geojson(
+        json.dumps(geojson(tmp_path / "c.json", "cliques", world.run)["across.png"]["geometry"])
+    )
+    assert len(shape.geoms) == 2
+    assert shape.length < 0.02
+
+
+def test_a_missing_package_is_named(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyogrio.raw", None)
+    with pytest.raises(ExportError, match=r"a GeoPackage needs pyogrio.*: pip install 'rsloc-db\[export\]'"):
+        export_run(world.run, out=tmp_path / "run.gpkg")
+    assert export_run(world.run, out=tmp_path / "run.csv").rows == {"localizations": 3}
 
 
 def test_gdal_reads_the_geojson(world: World, tmp_path: Path) -> None:

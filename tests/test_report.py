@@ -157,6 +157,12 @@ def test_what_cannot_be_written_is_one_clear_error(world: World, tmp_path: Path)
         rsloc_db.write_report(world.run, out=tmp_path / "file" / "report.html")
 
 
+def test_a_missing_package_is_named(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rsloc_db.export.report.find_spec", lambda name: None)
+    with pytest.raises(ExportError, match=r"a report needs matplotlib: pip install 'rsloc-db\[demo\]'"):
+        rsloc_db.write_report(world.run, out=tmp_path / "report.html")
+
+
 def test_command(world: World, tmp_path: Path) -> None:
     path = str(tmp_path / "report.html")
     words = ["report", str(world.run), "--out", path, "--strips", "1"]

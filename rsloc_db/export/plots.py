@@ -83,8 +83,8 @@ def _recall(axes: Axes, found: Evaluation) -> bool:
             x, shares, yerr=_intervals([of_stage[k] for k in depths]), fmt="none", color="#333", linewidth=0.8
         )
     axes.set_xticks(range(len(depths)), [f"@{k}" for k in depths])
-    axes.set(ylim=(0, 1.1), ylabel=f"share of {rows[0]['present']} present queries")
-    axes.legend(ncols=3, fontsize=7, loc="lower center")
+    axes.set(ylim=(0, 1.25), ylabel=f"share of {rows[0]['present']} present queries")
+    axes.legend(ncols=3, fontsize=7, loc="upper center", frameon=False)
     axes.set_title("Recall after each stage")
     return True
 

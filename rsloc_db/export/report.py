@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from html import escape
+from importlib.util import find_spec
 from pathlib import Path
 
 from rsloc_db.db.connection import connect, require_schema
@@ -108,6 +109,9 @@ def write_report(
         SchemaError: the database lacks the schema.
         ServerError: the database cannot be reached.
     """
+    for package in ("matplotlib", "plotly"):
+        if find_spec(package) is None:
+            raise ExportError(f"a report needs {package}: pip install 'rsloc-db[demo]'")
     report = progress or Silent()
     found = evaluate(run, url=url)
     run_id = int(found.run["run_id"])
@@ -132,11 +136,9 @@ def write_report(
 
 
 def _page(found: Evaluation, drawn: RunMap, strips: list[Strip], total: int) -> str:
-    try:
-        from rsloc_db.export.page import CONFIG, ZOOM, figure
-        from rsloc_db.export.plots import plots
-    except ModuleNotFoundError as error:
-        raise ExportError(f"a report needs {error.name}: pip install 'rsloc-db[demo]'") from error
+    from rsloc_db.export.page import CONFIG, ZOOM, figure
+    from rsloc_db.export.plots import plots
+
     title, searched = tables.head(found.run)
     plot = figure(drawn).to_html(
         full_html=False, include_plotlyjs=True, div_id="map", default_height="560px", config=CONFIG
