@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
+from rsloc_db.simulation import change
 from rsloc_db.synthetic import land
-from rsloc_db.types import Floats, Image
+from rsloc_db.types import Image
 
 MAX_SHIFT = 1 / 6
 
@@ -149,30 +150,3 @@ def cut_pair(scene: Scene, size_px: int, max_shift: float, rng: np.random.Genera
         return np.asarray(np.rot90(window[:, ::-1] if mirror else window, turns), np.uint8)
 
     return cut(dates[0], x, y), cut(dates[1], *shifted)
-
-
-def change(window: Image, rng: np.random.Generator, strength: float) -> Image:
-    """Change season and sensor: recolour regions, tone curve, haze, blur, noise, JPEG; ``strength`` from 0 to 1."""
-    image = window.astype(np.float64)
-    if rng.random() < 0.6 * strength:
-        image = recolour(image, rng, 35 * strength)
-    gain, gamma, haze = rng.uniform(0.35, 1.2), rng.uniform(0.7, 1.4), rng.uniform(0, 0.4) * strength
-    image = 255 * (image.clip(0, 255) / 255) ** (1 + (gamma - 1) * strength)
-    image = (image - 110) * (1 + (gain - 1) * strength) + 110 + rng.normal(0, 12 * strength, 3)
-    image = image * (1 - haze) + 200 * haze
-    if rng.random() < 0.7 * strength:
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.2)), np.float64)
-    image = image + rng.normal(0, rng.uniform(0, 6) * strength, image.shape)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 96))]
-    _, encoded = cv2.imencode(".jpg", image.clip(0, 255).astype(np.uint8), quality)
-    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
-
-
-def recolour(image: Floats, rng: np.random.Generator, spread: float) -> Floats:
-    """Give every region of like colour an offset of its own, as crops do between seasons."""
-    smooth = cv2.medianBlur(image.clip(0, 255).astype(np.uint8), 5).astype(np.float32)
-    bright = smooth.mean(2)
-    level = np.searchsorted(np.quantile(bright, np.linspace(0, 1, 9)[1:-1]), bright)
-    green = smooth[..., 1] - smooth[..., 0] > np.median(smooth[..., 1] - smooth[..., 0])
-    offset = rng.normal(0, spread, (16, 1)) + rng.normal(0, spread / 3, (16, 3))
-    return np.asarray(image + cv2.blur(offset[level * 2 + green], (2, 2)), np.float64)

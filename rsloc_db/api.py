@@ -16,7 +16,7 @@ from rsloc_db.geometry import read_shape
 from rsloc_db.models import DEFAULT, embedder
 from rsloc_db.queries import read_queries
 from rsloc_db.stages.localize import run_batch
-from rsloc_db.stages.options import Options, Retrieval
+from rsloc_db.stages.options import Options, Retrieval, Rotation
 from rsloc_db.types import Json, Pixels, Progress, Silent
 
 
@@ -45,6 +45,8 @@ def localize(
     gallery: str | Iterable[str] | None = None,
     within: str | None = None,
     retrieval: Retrieval = "auto",
+    rotation: Rotation = "north_up",
+    gsd_factor: float = 1.0,
     top: int = 5,
     model: str = DEFAULT,
     overwrite: bool = False,
@@ -62,8 +64,10 @@ def localize(
         gallery: name or names of the galleries to search; all by default.
         within: polygon to search in (EPSG:4326), as WKT, GeoJSON or the path of a file of either.
         retrieval: knn, exhaustive, or auto: knn first, exhaustive where that finds nothing.
+        rotation: north_up, or free where the turn of the images is not known.
+        gsd_factor: by which factor the stated scale may be wrong, either way; at most 4.
         top: how many places to return for each query.
-        model: the embedder whose vectors are searched.
+        model: the embedder whose vectors are searched, as it was given to ``ingest``.
         overwrite: do it again even where an equal run is stored.
         truth: whether to load the truth that lies beside the queries when all is done, for ``evaluate``.
         url: the database; by default the one that ``rsloc-db db url`` tells.
@@ -77,10 +81,18 @@ def localize(
     files = read_queries([Path(p) for p in paths], level=level, gsd_m=gsd, pixels=pixels)
     names = (gallery,) if isinstance(gallery, str) else tuple(gallery) if gallery else None
     polygon = read_polygon(within) if within else None
-    options = Options(model=model, galleries=names, within=polygon, retrieval=retrieval)
+    loaded = embedder(model)
+    options = Options(
+        model=loaded.name,
+        galleries=names,
+        within=polygon,
+        retrieval=retrieval,
+        rotation=rotation,
+        gsd_factor=gsd_factor,
+    )
     with connect(url) as conn:
         require_schema(conn)
-        run = run_batch(conn, files, embedder(model), options, overwrite=overwrite, progress=progress or Silent())
+        run = run_batch(conn, files, loaded, options, overwrite=overwrite, progress=progress or Silent())
         found = Localizations(run, runs.results(conn, run, top))
     if truth:
         load_truth([Path(p) for p in paths], url=url)

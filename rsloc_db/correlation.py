@@ -85,24 +85,84 @@ def _normalise(stack: Maps, valid: Mask) -> GradientMaps:
     return GradientMaps((stack - mean[:, None, None]) * cover, cover)
 
 
-def correlate(template: GradientMaps, search: GradientMaps, min_overlap: float = 0.3) -> NDArray[np.float32]:
+def pooled(maps: GradientMaps, factor: int) -> GradientMaps:
+    """Average maps over squares of cells; a rest at the right and bottom edge is dropped.
+
+    Args:
+        maps: (C, H, W) maps.
+        factor: cells a side that become one.
+
+    Returns:
+        (C, H // factor, W // factor) maps; a cell is valid where half of it is.
+    """
+    if factor == 1:
+        return maps
+    height, width = (n // factor for n in maps.cover.shape)
+    stack = np.concatenate([maps.maps, maps.cover[None]])[:, : height * factor, : width * factor]
+    # axis by axis: a mean over two axes at once is several times slower
+    mean = stack.reshape(len(stack), height, factor, -1).mean(axis=2).reshape(len(stack), height, width, factor).mean(3)
+    cover = (mean[-1] >= MIN_COVER).astype(np.float32)
+    return GradientMaps(mean[:-1] / np.maximum(mean[-1], np.float32(1e-3)) * cover, cover)
+
+
+def correlate(
+    template: GradientMaps | Spectra, search: GradientMaps | Spectra, min_overlap: float = 0.3
+) -> NDArray[np.float32]:
     """Correlate a template with every shift inside a larger map.
 
     Args:
         template: (C, h, w) maps.
-        search: (C, H, W) maps, H >= h and W >= w.
+        search: (C, H, W) maps, H >= h and W >= w. What is used more than once is better given as spectra.
         min_overlap: share of the template's valid cells that must lie on valid cells of ``search``.
 
     Returns:
         (H - h + 1, W - w + 1) float32 scores in [-1, 1]; 0 where the overlap is too small.
     """
+    cells = template.cover[0, 0].real if isinstance(template, Spectra) else template.cover.sum()
     dot, norm, overlap = masked_products(template, search)
-    usable = (overlap >= min_overlap * template.cover.sum()) & (overlap >= 1) & (norm > 1e-9)
+    usable = (overlap >= min_overlap * cells) & (overlap >= 1) & (norm > 1e-9)
     return np.where(usable, dot / np.sqrt(np.maximum(norm, 1e-9)), 0).astype(np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class Spectra:
+    """Fourier transforms of maps, see ``spectra``.
+
+    Attributes:
+        size: rows and columns of the maps.
+        shape: rows and columns that they were padded to.
+        maps: transforms of the maps.
+        cover: transform of the cover.
+        energy: transform of the sum of squares over the channels.
+    """
+
+    size: tuple[int, int]
+    shape: tuple[int, int]
+    maps: NDArray[np.complex64]
+    cover: NDArray[np.complex64]
+    energy: NDArray[np.complex64]
+
+
+def spectra(maps: GradientMaps, shape: tuple[int, int] | None = None) -> Spectra:
+    """Transform maps once that are used several times.
+
+    Args:
+        maps: (..., C, H, W) maps.
+        shape: rows and columns to pad them to: a template's are those of the maps it is laid over.
+    """
+    rows, columns = maps.cover.shape[-2:]
+    if shape is None:
+        shape = fft.next_fast_len(rows, real=True), fft.next_fast_len(columns, real=True)
+
+    def spectrum(array: Maps) -> NDArray[np.complex64]:
+        return np.asarray(fft.rfft2(array, shape, workers=-1), np.complex64)
+
+    energy = (maps.maps**2).sum(axis=-3)
+    return Spectra((rows, columns), shape, spectrum(maps.maps), spectrum(maps.cover), spectrum(energy))
+
+
 def masked_products(
-    template: GradientMaps, search: GradientMaps
+    template: GradientMaps | Spectra, search: GradientMaps | Spectra
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return what a normalised correlation is made of, for every shift of a template inside a larger map.
 
@@ -114,20 +174,14 @@ def masked_products(
         Sum of products, product of the two energies where both are valid, and number of cells where both are; each
         (..., H - h + 1, W - w + 1) float32.
     """
-    rows, columns = (a - b + 1 for a, b in zip(search.cover.shape[-2:], template.cover.shape[-2:], strict=True))
-    shape = [fft.next_fast_len(n, real=True) for n in search.cover.shape[-2:]]
-
-    def spectrum(array: Maps) -> NDArray[np.complex64]:
-        return np.asarray(fft.rfft2(array, shape, workers=-1), np.complex64)
-
-    def valid_part(product: NDArray[np.complex64]) -> NDArray[np.float32]:
-        return np.asarray(fft.irfft2(product, shape, workers=-1)[..., :rows, :columns], np.float32)
-
-    t_cover, s_cover = np.conj(spectrum(template.cover)), spectrum(search.cover)
-    t_energy, s_energy = (spectrum((maps**2).sum(axis=-3)) for maps in (template.maps, search.maps))
-    dot = valid_part((np.conj(spectrum(template.maps)) * spectrum(search.maps)).sum(axis=-3))
-    norm = valid_part(np.conj(t_energy) * s_cover) * valid_part(t_cover * s_energy)
-    return dot, norm, valid_part(t_cover * s_cover)
+    s = search if isinstance(search, Spectra) else spectra(search)
+    t = template if isinstance(template, Spectra) else spectra(template, s.shape)
+    rows, columns = (a - b + 1 for a, b in zip(s.size, t.size, strict=True))
+    dot = (np.conj(t.maps) * s.maps).sum(axis=-3)
+    cover, energy = np.conj(t.cover), np.conj(t.energy)
+    products = np.stack([dot, energy * s.cover, cover * s.energy, cover * s.cover])
+    found = np.asarray(fft.irfft2(products, s.shape, workers=-1)[..., :rows, :columns], np.float32)
+    return found[0], found[1] * found[2], found[3]
 
 
 def peak(scores: NDArray[np.float32]) -> tuple[float, float, float]:

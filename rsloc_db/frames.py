@@ -14,7 +14,7 @@ import numpy as np
 from pyproj import Geod, Proj
 
 from rsloc_db.grids import lonlat_to_mercator, mercator_to_lonlat, wrap_lon
-from rsloc_db.types import Floats, Pixels, Scale
+from rsloc_db.types import AS_STATED, Floats, Pixels, Pose, Scale
 
 _GEOD = Geod(ellps="WGS84")
 
@@ -27,33 +27,23 @@ class Frame:
         scale: the stated size of its pixels.
         width_px: width of the image.
         height_px: height of the image.
-        turn_deg: direction of the image's upper edge, clockwise from north.
-        zoom: true size of a pixel as a multiple of the stated one.
+        pose: supposed turn and zoom.
     """
 
     scale: Scale
     width_px: int
     height_px: int
-    turn_deg: float = 0.0
-    zoom: float = 1.0
+    pose: Pose = AS_STATED
 
-    def posed(self, turn_deg: float, zoom: float) -> Frame:
+    def posed(self, pose: Pose) -> Frame:
         """Return the frame in another supposed pose."""
-        return replace(self, turn_deg=turn_deg, zoom=zoom)
+        return replace(self, pose=pose)
 
     def offsets(self, x_px: Floats, y_px: Floats) -> tuple[Floats, Floats]:
         """Return the (east, north) offsets of pixels from the query's centre in the scale's unit."""
-        right = (np.asarray(x_px, float) - self.width_px / 2) * self.scale.x * self.zoom
-        up = (self.height_px / 2 - np.asarray(y_px, float)) * self.scale.y * self.zoom
-        return self._turned(right, up, self.turn_deg)
-
-    @staticmethod
-    def _turned(right: Floats, up: Floats, turn_deg: float) -> tuple[Floats, Floats]:
-        """Turn vectors (right, up) clockwise; exact where there is no turn."""
-        if turn_deg == 0.0:
-            return right, up
-        cos, sin = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
-        return right * cos + up * sin, up * cos - right * sin
+        right = (np.asarray(x_px, float) - self.width_px / 2) * self.scale.x * self.pose.zoom
+        up = (self.height_px / 2 - np.asarray(y_px, float)) * self.scale.y * self.pose.zoom
+        return _turned(right, up, self.pose.turn_deg)
 
     def to_lonlat(self, x_px: Floats, y_px: Floats, center: tuple[float, float]) -> tuple[Floats, Floats]:
         """Return lon, lat in degrees of pixels when the centre pixel lies at ``center`` (lon, lat)."""
@@ -62,10 +52,21 @@ class Frame:
 
     def to_pixels(self, lon_deg: Floats, lat_deg: Floats, center: tuple[float, float]) -> tuple[Floats, Floats]:
         """Return pixels of places when the centre pixel lies at ``center`` (lon, lat)."""
-        east, north = offset_between(self.scale.pixels, center, lon_deg, lat_deg)
-        right, up = self._turned(east, north, -self.turn_deg)
-        step_x, step_y = self.scale.x * self.zoom, self.scale.y * self.zoom
+        return self.from_offsets(*offset_between(self.scale.pixels, center, lon_deg, lat_deg))
+
+    def from_offsets(self, east: Floats, north: Floats) -> tuple[Floats, Floats]:
+        """Return pixels of offsets from the query's centre in the scale's unit: inverse of ``offsets``."""
+        right, up = _turned(east, north, -self.pose.turn_deg)
+        step_x, step_y = self.scale.x * self.pose.zoom, self.scale.y * self.pose.zoom
         return right / step_x + self.width_px / 2, self.height_px / 2 - up / step_y
+
+
+def _turned(right: Floats, up: Floats, turn_deg: float) -> tuple[Floats, Floats]:
+    """Turn vectors (right, up) clockwise; exact where there is no turn."""
+    if turn_deg == 0.0:
+        return right, up
+    cos, sin = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
+    return right * cos + up * sin, up * cos - right * sin
 
 
 def meters_per_degree(lat_deg: Floats) -> tuple[Floats, Floats]:

@@ -73,6 +73,23 @@ class Scale:
     y: float
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Pose:
+    """What is supposed of a query beside its place, where its turn or its scale is not known.
+
+    Attributes:
+        turn_deg: direction of the image's upper edge, clockwise from north.
+        zoom: true size of a pixel as a multiple of the stated one.
+    """
+
+    turn_deg: float = 0.0
+    zoom: float = 1.0
+
+
+AS_STATED = Pose()
+"""North up, and the stated scale is right."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Something that was skipped, and why; a batch goes on and reports these at its end."""

@@ -64,8 +64,8 @@ def store(conn: Connection, key: Key, votes: Iterable[Vote], patches: int = PATC
     conn.execute("ANALYZE hit")
 
 
-def found(conn: Connection, key: Key, grid: str = "google_earth", limit: int = 40, hits: int = HITS) -> list[CliqueRow]:
-    runs.find_cliques(conn, key, target(grid), limit=limit, hits=hits, p_hit=P_HIT)
+def found(conn: Connection, key: Key, grid: str = "google_earth", limit: int = 40) -> list[CliqueRow]:
+    runs.find_cliques(conn, key, target(grid), limit=limit, p_hit=P_HIT)
     return runs.ranked_cliques(conn, key, limit)
 
 
@@ -180,7 +180,7 @@ def test_cliques_of_two_galleries_are_ranked_together(conn: Connection, key: Key
     conn.execute("UPDATE hit SET gallery_id = 2 WHERE patch_id IN (SELECT id FROM patch ORDER BY id LIMIT 5)")
     for gallery in (1, 2):
         each = Target(gallery, "land", "google_earth", LEVEL, 3, 1, "exact", 1, 43.0, 50.0)
-        runs.find_cliques(conn, key, each, limit=40, hits=HITS, p_hit=P_HIT)
+        runs.find_cliques(conn, key, each, limit=40, p_hit=P_HIT)
     ranked = runs.ranked_cliques(conn, key, 40)
     assert [c.gallery_id for c in ranked[:2]] == [2, 1]
     assert conn.execute("SELECT rank FROM clique ORDER BY score DESC").fetchall() == [
@@ -195,7 +195,7 @@ def test_simulated_hits_of_a_large_gallery(conn: Connection, key: Key, tmp_path:
     for name, (lon, lat) in json.loads((tmp_path / "truth.json").read_text()).items():
         runs.claim_query(conn, key)
         store(conn, key, simulated(tmp_path / f"hits_q{name}.csv", lat))
-        assert any(is_at(c, (lon, lat)) for c in found(conn, key, hits=2000)[:5])
+        assert any(is_at(c, (lon, lat)) for c in found(conn, key)[:5])
 
 
 def simulated(path: Path, lat: float) -> list[Vote]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 
 from rsloc_db.frames import Frame, add_offset, meters_per_degree, offset_between
-from rsloc_db.types import Pixels, Scale
+from rsloc_db.types import Pixels, Pose, Scale
 
 GEOD = Geod(ellps="WGS84")
 TO_MERCATOR = Transformer.from_crs(4326, 3857, always_xy=True)
@@ -39,7 +39,7 @@ def apart(a_deg: float, b_deg: float) -> float:
 def test_to_lonlat_and_back(
     pixels: Pixels, lon: float, lat: float, w: int, h: int, u: float, v: float, turn: float, zoom: float
 ) -> None:
-    plane, x, y = frame(pixels, w, h).posed(turn, zoom), u * w, v * h
+    plane, x, y = frame(pixels, w, h).posed(Pose(turn, zoom)), u * w, v * h
     there = plane.to_lonlat(np.array(x), np.array(y), (lon, lat))
     assert -180 <= there[0] < 180
     back_x, back_y = plane.to_pixels(*there, (lon, lat))
@@ -59,7 +59,7 @@ def test_the_middle_is_the_centre_and_up_is_north(pixels: Pixels, lon: float, la
 
 @given(lons, lats, turns, st.floats(0.5, 2))
 def test_up_points_where_the_turn_says_and_zoom_is_a_factor(lon: float, lat: float, turn: float, zoom: float) -> None:
-    plane = Frame(Scale("ground", 3.0, 3.0), 400, 300).posed(turn, zoom)
+    plane = Frame(Scale("ground", 3.0, 3.0), 400, 300).posed(Pose(turn, zoom))
     top_lon, top_lat = plane.to_lonlat(np.array(200.0), np.array(0.0), (lon, lat))
     azimuth, _, distance = GEOD.inv(lon, lat, float(top_lon), float(top_lat))
     assert math.remainder(azimuth - turn, 360) == pytest.approx(0, abs=1e-3)

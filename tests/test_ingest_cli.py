@@ -6,21 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from commands import run
 from sources import COLUMN, DATE, LEVEL, ROW, square, write_ge_tiles
 
-from rsloc_db.cli import main
 from rsloc_db.db import galleries
 from rsloc_db.db.connection import Connection
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """Run the command line and return its exit code."""
-    monkeypatch.setattr("sys.argv", ["rsloc-db", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def test_ingest_list_show_delete(

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from killed import KILLED, wait_until_alone
 from sources import COLUMN, DATE, LEVEL, ROW, square, write_ge_tiles
 
 import rsloc_db
@@ -22,23 +23,6 @@ from rsloc_db.db.connection import Connection
 SIDE = 18
 """Cells an axis: several blocks of windows."""
 
-KILLED = """
-import importlib, os, signal
-import rsloc_db
-from rsloc_db.stages import ingest_tiles
-module, calls = importlib.import_module("rsloc_db.db.{module}"), []
-original = module.{function}
-def dying(*args, **options):
-    result = original(*args, **options)
-    calls.append(1)
-    if len(calls) == {call}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return result
-module.{function} = dying
-ingest_tiles.BATCH = 32
-rsloc_db.ingest({source!r}, workers=2)
-"""
-
 MEMORY = """
 import json, resource, sys
 import rsloc_db
@@ -47,18 +31,6 @@ ingest_tiles.BATCH = 16
 rsloc_db.ingest(sys.argv[1], workers=1, windows=(1,))
 print(json.dumps([resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]))
 """
-
-
-def wait_until_alone(conn: Connection) -> None:
-    """Wait until the server has noticed that the clients of this database are gone."""
-    statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    for _ in range(300):
-        row = conn.execute(statement).fetchone()
-        conn.commit()
-        if row == (0,):
-            return
-        time.sleep(0.1)
-    raise AssertionError("a killed ingest still has a session")
 
 
 def processes_of_group(group: int) -> list[str]:

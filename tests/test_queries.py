@@ -153,6 +153,37 @@ def test_a_wrong_csv_says_what_is_wrong(tmp_path: Path, content: bytes, message:
         read_queries([tmp_path / "set"])
 
 
+def test_a_csv_that_says_what_a_pixel_is_states_the_scale(tmp_path: Path) -> None:
+    header = "imgname,level,resolution,pixels"
+    rows = ["a.tif,,0.05,degrees", "b.tif,,10,ground", "c.tif,5,99,degrees", "d.tif,,,degrees", "e.tif,,10,"]
+    for name in "abcde":
+        write(tmp_path / "set" / f"{name}.tif", crs="EPSG:32631", transform=Affine(7, 0, 5e5, 0, -7, 5e6))
+    (tmp_path / "set.csv").write_text("\n".join([header, *rows]))
+    scales = [query.scale for query in read_queries([tmp_path / "set"])]
+    file = Scale("ground", 7, 7)
+    level_5 = Scale("degrees", 360 / 8192, 360 / 8192)
+    assert scales == [Scale("degrees", 0.05, 0.05), Scale("ground", 10, 10), level_5, file, file]
+    assert {query.scale for query in read_queries([tmp_path / "set"], gsd_m=3)} == {Scale("ground", 3, 3)}
+    problems = [query.problem for query in read_queries([tmp_path / "set"], pixels="ground")]
+    assert problems[:2] == ["its pixels are degrees by its set's CSV, not ground: leave out --pixels", None]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a.tif,,10,yards", "line 2: pixels is 'yards', expected mercator, ground, degrees or nothing"),
+        ("a.tif,,wide,ground", "line 2: resolution is 'wide', expected a number above 0"),
+        ("a.tif,,-1,ground", "line 2: resolution is '-1'"),
+        ("a.tif,,nan,ground", "line 2: resolution is 'nan'"),
+    ],
+)
+def test_a_wrong_scale_in_a_csv_is_refused(tmp_path: Path, row: str, message: str) -> None:
+    write(tmp_path / "set" / "a.tif")
+    (tmp_path / "set.csv").write_text(f"imgname,level,resolution,pixels\n{row}")
+    with pytest.raises(QueryError, match=message):
+        read_queries([tmp_path / "set"])
+
+
 def test_an_empty_level_leaves_the_scale_to_the_file(tmp_path: Path) -> None:
     rsloc_set(tmp_path / "set", [row("a.tif", level="")])
     write(tmp_path / "set" / "a.tif", **MERCATOR)

@@ -63,6 +63,31 @@ def test_bounds_across_the_antimeridian(tmp_path: Path) -> None:
     assert [lon for lon, _ in truth.corners] == pytest.approx([179.5, -179.75, -179.75, 179.5])
 
 
+CORNERS = "ul_lon,ul_lat,ur_lon,ur_lat,lr_lon,lr_lat,ll_lon,ll_lat"
+
+
+def test_corners_one_by_one_go_before_the_bounds(tmp_path: Path) -> None:
+    header = f"imgname,lat,lon,lon_min,lat_min,lon_max,lat_max,{CORNERS}"
+    turned = "a.png,47.5,2.5,2.4,47.4,2.6,47.6,2.5,47.6,2.6,47.5,2.5,47.4,2.4,47.5"
+    boxed = "b.png,47.5,2.5,2.4,47.4,2.6,47.6,,,,,,,,"
+    a, b = read_truth([table(tmp_path / "set", turned, boxed, header=header)])
+    assert a.corners == ((2.5, 47.6), (2.6, 47.5), (2.5, 47.4), (2.4, 47.5))
+    assert b.corners == ((2.4, 47.6), (2.6, 47.6), (2.6, 47.4), (2.4, 47.4))
+
+
+@pytest.mark.parametrize(
+    ("corners", "message"),
+    [
+        ("2.5,47.6,2.6,47.5,2.5,47.4,2.4,", "expected all of ul_lon"),
+        ("2.5,47.6,2.6,47.5,2.5,47.4,west,47.5", "expected degrees"),
+        ("2.5,97.6,2.6,47.5,2.5,47.4,2.4,47.5", "no place on Earth"),
+    ],
+)
+def test_half_a_set_of_corners_is_refused(tmp_path: Path, corners: str, message: str) -> None:
+    with pytest.raises(QueryError, match=message):
+        read_truth([table(tmp_path / "set", f"a.png,47.5,2.5,{corners}", header=f"imgname,lat,lon,{CORNERS}")])
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

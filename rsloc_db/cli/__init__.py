@@ -8,7 +8,7 @@ import psycopg
 import typer
 from rich.text import Text
 
-from rsloc_db.cli import common, db, demo, evaluate, exports, galleries, localize, maps, runs, tiles, truth
+from rsloc_db.cli import common, db, demo, evaluate, exports, galleries, localize, maps, queries, runs, tiles, truth
 from rsloc_db.errors import RslocError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(db.app, name="db")
 app.add_typer(galleries.app, name="galleries")
+app.add_typer(queries.app, name="queries")
 app.add_typer(runs.app, name="runs")
 app.add_typer(tiles.app, name="tiles")
 app.add_typer(truth.app, name="truth")

@@ -1,4 +1,4 @@
-"""Commands on galleries: ingest, galleries list, show and delete."""
+"""Commands on galleries: ingest, galleries list, show, delete and drop-model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Annotated
 import typer
 
 from rsloc_db.cli import common
-from rsloc_db.db import galleries
+from rsloc_db.db import embeddings, galleries
 from rsloc_db.db.connection import Connection, connect, require_schema
 from rsloc_db.db.galleries import GalleryOverview
-from rsloc_db.models import DEFAULT
+from rsloc_db.models import DEFAULT, MODELS
 from rsloc_db.stages.ingest import IngestSummary
 from rsloc_db.stages.ingest import ingest as run_ingest
 
-app = typer.Typer(help="List, show and delete galleries.", invoke_without_command=True)
+app = typer.Typer(help="List, show and delete galleries, and what models made of them.", invoke_without_command=True)
 
 FAILURES_SHOWN = 20
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -31,6 +31,8 @@ EXAMPLES = """Examples:
   rsloc-db ingest region.tif --images reference --workers 4
 
   rsloc-db ingest galleryL15-new.db --name galleryL15 --replace
+
+  rsloc-db ingest galleryL15.db --model onnx:network.onnx
 """
 
 
@@ -40,7 +42,7 @@ def ingest(
     level: Annotated[int | None, typer.Option(help="Level to take (default: all that the source has).")] = None,
     images: Annotated[str, typer.Option(help="stored in the database, or reference: read from PATH.")] = "stored",
     replace: Annotated[bool, typer.Option("--replace", help="Put it in place of the gallery of that name.")] = False,
-    model: Annotated[str, typer.Option(help="Embedder: a name, or package.module:Class.")] = DEFAULT,
+    model: Annotated[str, typer.Option(help=f"Embedder: {MODELS}.")] = DEFAULT,
     windows: Annotated[
         list[int] | None, typer.Option("--windows", "--window", help="Width of windows in tiles (default: 1 and 3).")
     ] = None,
@@ -123,6 +125,25 @@ def delete(name: str, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do 
     common.stdout.print(f"gallery {name} is deleted")
 
 
+@app.command("drop-model")
+def drop_model(
+    name: Annotated[str, typer.Argument(help="Gallery.")],
+    model: Annotated[str, typer.Argument(help="Model, as `rsloc-db galleries` shows it.")],
+    weights: Annotated[str, typer.Option(help="Beginning of its weights' hash, where it is there with several.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Drop what one model embedded of a gallery; tiles and other models' embeddings stay.
+
+    Runs that searched it stay too, but can no longer be evaluated: their queries count as unlabelled.
+    """
+    with closing(_connect()) as conn, galleries.lock(conn, name):
+        gallery = galleries.get_gallery(conn, name)
+        if not yes:
+            typer.confirm(f"Drop the embeddings by {model} from gallery {name}?", abort=True, err=True)
+        embeddings.drop_model(conn, gallery.id, model, weights)
+    common.stdout.print(f"embeddings by {model} are dropped from gallery {name}")
+
+
 def _connect() -> Connection:
     conn = connect(autocommit=True)
     require_schema(conn)
@@ -156,10 +177,10 @@ def _print_brief(g: dict[str, str]) -> None:
     common.stdout.print(f"  windows by {g['windows'] or 'none'}; {g['failures']} broken tiles skipped")
 
 
-def _windows(embeddings: list[dict[str, object]]) -> str:
-    """Say per model and index kind which windows there are, as level/width."""
+def _windows(sets: list[dict[str, object]]) -> str:
+    """Say per model, weights and index kind which windows there are, as level/width."""
     found: dict[str, list[str]] = {}
-    for each in embeddings:
-        key = f"{each['model']} ({each['index_kind'] or 'incomplete'})"
+    for each in sets:
+        key = f"{each['model']} {str(each['weights_hash'])[:8]} ({each['index_kind'] or 'incomplete'})"
         found.setdefault(key, []).append(f"{each['level']}/{each['window_tiles']}")
     return "; ".join(f"{key}: {', '.join(windows)}" for key, windows in found.items())

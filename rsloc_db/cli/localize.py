@@ -38,7 +38,7 @@ def localize(
     within: Within = None,
     retrieval: Annotated[str, typer.Option(help="How candidates are found: knn | exhaustive | auto.")] = "auto",
     top: Annotated[int, typer.Option(min=1, max=40, help="Places to show for each image.")] = 5,
-    model: Annotated[str, typer.Option(help="Model whose embeddings are searched.")] = DEFAULT,
+    model: Annotated[str, typer.Option(help="Model whose embeddings are searched, as given to ingest.")] = DEFAULT,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin a new run where an equal one exists.")] = False,
     truth: Annotated[bool, typer.Option(help="Load the truth beside the images afterwards, for `evaluate`.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,

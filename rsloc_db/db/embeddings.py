@@ -29,12 +29,13 @@ _MEMORY_LIMITS_MB = (64, 2048)
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSet:
-    """A row of table embedding_set with its model's name and dimensions; index_kind is None until it is complete."""
+    """A row of table embedding_set with what is known of its model; index_kind is None until it is complete."""
 
     id: int
     gallery_id: int
     model_id: int
     model: str
+    weights_hash: str
     dimensions: int
     level: int
     window_tiles: int
@@ -101,6 +102,34 @@ def reopen_set(conn: Connection, of: EmbeddingSet) -> None:
 def drop_partition(conn: Connection, set_id: int) -> None:
     """Drop the vectors and the index of a set."""
     conn.execute(statement("embedding_partition_drop").format(partition=_partition(set_id)))
+
+
+def drop_model(conn: Connection, gallery_id: int, model: str, weights: str = "") -> int:
+    """Drop the vectors that a model made of a gallery, and return how many sets they were; other models' stay.
+
+    All of them go in one step, which waits for the searches that are under way; ``conn`` is in autocommit.
+
+    Args:
+        conn: a connection.
+        gallery_id: the gallery.
+        model: name of the model, as it is stored.
+        weights: beginning of its weights' hash, needed where the gallery has several of that name.
+
+    Raises:
+        ModelError: the gallery has no such embeddings, or those of several weights.
+    """
+    sets = list_sets(conn, gallery_id)
+    found = [each for each in sets if each.model == model and each.weights_hash.startswith(weights)]
+    names = ", ".join(sorted({f"{each.model} {each.weights_hash[:8]}" for each in found or sets})) or "none"
+    if not found:
+        raise ModelError(f"the gallery has no embeddings by {model} {weights}".rstrip() + f": it has those by {names}")
+    if len({each.model_id for each in found}) > 1:
+        raise ModelError(f"the gallery has embeddings by {names}: say which by the weights")
+    with conn.transaction():
+        for each in found:
+            drop_partition(conn, each.id)
+            conn.execute(statement("embedding_set_delete"), {"set_id": each.id})
+    return len(found)
 
 
 def pending_blocks(conn: Connection, of: EmbeddingSet, block: int) -> dict[tuple[int, int], int]:

@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from rsloc_db.db.connection import Connection, statement
-from rsloc_db.types import Json, Pixels
+from rsloc_db.types import Json, Pixels, Pose
 
 EXACT_WITHIN = 30_000
 """A search inside a polygon that fewer tiles touch compares all of them; the index would rarely hit any."""
@@ -85,6 +85,11 @@ class CliqueRow:
     lat_deg: float
     turn_deg: float = 0.0
     zoom: float = 1.0
+
+    @property
+    def pose(self) -> Pose:
+        """The pose in which its patches see the query."""
+        return Pose(self.turn_deg, self.zoom)
 
 
 def search_targets(conn: Connection, model: str, weights_hash: str, galleries: Sequence[str] | None) -> list[Target]:
@@ -202,7 +207,7 @@ def _is_small(conn: Connection, target: Target, within: str) -> bool:
     return _one(conn, "count_tiles_within", values) < EXACT_WITHIN
 
 
-def find_cliques(conn: Connection, key: Key, target: Target, *, limit: int, hits: int, p_hit: float) -> None:
+def find_cliques(conn: Connection, key: Key, target: Target, *, limit: int, p_hit: float) -> None:
     """Find and store the cliques of a query in one gallery level.
 
     Args:
@@ -210,27 +215,20 @@ def find_cliques(conn: Connection, key: Key, target: Target, *, limit: int, hits
         key: the query.
         target: the gallery level.
         limit: cliques to keep.
-        hits: hits a patch, as asked for in ``search``.
         p_hit: chance that a patch has a right hit where the query really is.
     """
     mercator = target.grid == "web_mercator"
-    y = "(1 - {y} / pi()) / 2" if mercator else "(180.0 - {y}) / 360.0"
-    tile_y = "asinh(tan(radians(ST_Y(h.vote))))" if mercator else "ST_Y(h.vote)"
-    back = "degrees(atan(sinh(pi() * (1 - 2 * {y}))))" if mercator else "180.0 - 360.0 * {y}"
+    y = "(1 - asinh(tan(radians(ST_Y(h.vote)))) / pi()) / 2" if mercator else "(180.0 - ST_Y(h.vote)) / 360.0"
+    back = "degrees(atan(sinh(pi() * (1 - 2 * {y}))))" if mercator else "(180.0 - 360.0 * {y})"
+    lat = {name: back.format(y=f"({v} / 2 ^ %(level)s)") for name, v in (("block", "(4 * cv + 2)"), ("v", "v"))}
     text = statement("insert_cliques").format(
-        weight=_rank_weight(hits),
-        v=sql.SQL(y.format(y=tile_y)),
-        lat_of_bin=sql.SQL("abs(" + back.format(y="((w.bv + 0.5) / 2 / 2 ^ %(level)s)") + ")"),
-        lat_of_y=sql.SQL("greatest(-90.0, least(90.0, " + back.format(y="c.y") + "))"),
+        v=sql.SQL(y),
+        lat_of_block=sql.SQL(f"abs({lat['block']})"),
+        lat_of_place=sql.SQL(f"abs({lat['v']})"),
+        lat_of_center=sql.SQL(f"greatest(-90.0, least(90.0, {lat['v']}))"),
     )
     place = {"gallery_id": target.gallery_id, "level": target.level}
     conn.execute(text, {**key.columns, **place, "limit": limit, "p_hit": p_hit})
-
-
-def _rank_weight(hits: int) -> sql.Composable:
-    """How much likelier a right hit is at a rank than a wrong one: falls as 1 / (rank + 4), 1 on average."""
-    mean = float(np.mean(1 / (np.arange(1, hits + 1) + 4)))
-    return sql.SQL(f"({1 / mean:.9f}::float8 / (h.rank + 4))")
 
 
 def ranked_cliques(conn: Connection, key: Key, limit: int) -> list[CliqueRow]:

@@ -1,7 +1,7 @@
 """Embedders: from windows of pixels to unit vectors. They know no coordinates and no database.
 
-A model is a class that fulfils ``Embedder``; ``REGISTRY`` names those that come with the package, and any other is
-given as "package.module:Class".
+A model is a class that fulfils ``Embedder``. ``REGISTRY`` names those that come with the package; ``KINDS`` those that
+are made of weights which the user names, as in "onnx:FILE"; any other is given as "package.module:Class".
 """
 
 from __future__ import annotations
@@ -17,6 +17,16 @@ from rsloc_db.errors import ModelError
 DEFAULT = "gradients"
 REGISTRY = {DEFAULT: "rsloc_db.models.gradients:Gradients"}
 """Name -> "module:Class"."""
+KINDS = {
+    "onnx": "rsloc_db.models.onnx_file:OnnxFile",
+    "clip": "rsloc_db.models.clip:Clip",
+    "dinov2": "rsloc_db.models.dinov2:Dinov2",
+}
+"""What comes before the colon -> "module:Class", which takes what comes after it."""
+MODELS = ", ".join([*REGISTRY, "onnx:FILE", "clip:FOLDER_OR_NAME", "dinov2:FOLDER_OR_NAME", "package.module:Class"])
+"""What can be named, for people."""
+MAX_DIMENSIONS = 4000
+"""The longest vector of halves that pgvector indexes."""
 
 
 class Embedder(Protocol):
@@ -45,6 +55,11 @@ class Checked:
         self.model = model
         self.name, self.weights_hash = str(model.name), str(model.weights_hash)
         self.dimensions, self.input_px = int(model.dimensions), int(model.input_px)
+        if not 0 < self.dimensions <= MAX_DIMENSIONS:
+            raise ModelError(
+                f"model {self.name!r} gives {self.dimensions:,} numbers: expected 1 to {MAX_DIMENSIONS:,}, which is "
+                "what the database indexes"
+            )
 
     def embed(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed windows as ``Embedder.embed`` does.
@@ -73,17 +88,21 @@ class Checked:
 
 
 def embedder(name: str = DEFAULT) -> Embedder:
-    """Load a model by its name in ``REGISTRY`` or as "package.module:Class", wrapped by ``Checked``.
+    """Load a model, wrapped by ``Checked``.
+
+    Args:
+        name: its name in ``REGISTRY``; a kind in ``KINDS``, a colon, and a file, folder or name on the hub; or
+            "package.module:Class".
 
     Raises:
-        ModelError: no such model, or the class lacks what ``Embedder`` asks for.
+        ModelError: no such model, its weights or libraries are missing, or the class lacks what ``Embedder`` asks for.
     """
-    path = REGISTRY.get(name, name)
+    kind, _, source = name.partition(":")
+    path, given = (KINDS[kind], [source]) if kind in KINDS and source else (REGISTRY.get(name, name), [])
     module, colon, attribute = path.partition(":")
-    if not colon:
-        known = ", ".join(sorted(REGISTRY))
-        raise ModelError(f"unknown model {name!r}: expected one of {known}, or 'package.module:Class'")
+    if not colon or not attribute:
+        raise ModelError(f"unknown model {name!r}: expected one of {MODELS}")
     try:
-        return Checked(cast(Embedder, getattr(import_module(module), attribute)()))
+        return Checked(cast(Embedder, getattr(import_module(module), attribute)(*given)))
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ModelError(f"model {name!r} cannot be loaded: {error}") from error

@@ -50,12 +50,34 @@ class ScaleOptions:
         if self.level is not None:
             check_level(self.level, "--level")
 
-    def stated(self, set_level: int | None) -> Scale | None:
-        """Return the scale that the options or the level in the set's CSV give, the options first."""
+    def stated(self, table: TableScale) -> Scale | None:
+        """Return the scale that the options or the set's CSV give, the options first."""
         if self.gsd_m is not None:
             return Scale(self.pixels or "ground", self.gsd_m, self.gsd_m)
-        level = set_level if self.level is None else self.level
-        return None if level is None else level_scale(level, self.pixels or "mercator")
+        pixels = self.pixels or table.pixels
+        level = table.level if self.level is None else self.level
+        if level is not None:
+            return level_scale(level, pixels or "mercator")
+        if table.resolution is None:
+            return None
+        if self.pixels not in (None, table.pixels):
+            raise QueryError(f"its pixels are {table.pixels} by its set's CSV, not {self.pixels}: leave out --pixels")
+        return Scale(table.pixels or "mercator", table.resolution, table.resolution)
+
+
+@dataclass(frozen=True, slots=True)
+class TableScale:
+    """What the CSV beside a set says about the scale of one query.
+
+    Attributes:
+        level: level whose nominal resolution its pixels have; goes before ``resolution``.
+        resolution: size of a pixel in the unit of ``pixels``; None where the CSV does not say what a pixel is.
+        pixels: what a pixel is a step of.
+    """
+
+    level: int | None = None
+    resolution: float | None = None
+    pixels: Pixels | None = None
 
 
 def check_level(level: int, what: str) -> int:
@@ -75,13 +97,13 @@ def level_scale(level: int, pixels: Pixels) -> Scale:
     return Scale(pixels, size, size)
 
 
-def find_scale(dataset: rasterio.DatasetReader, options: ScaleOptions, set_level: int | None) -> Scale:
+def find_scale(dataset: rasterio.DatasetReader, options: ScaleOptions, table: TableScale) -> Scale:
     """Return a query's scale: as the options say, else as its set's CSV says, else as its own CRS says.
 
     Raises:
         QueryError: nothing gives a scale, or the file's CRS contradicts ``--pixels``.
     """
-    if stated := options.stated(set_level):
+    if stated := options.stated(table):
         return stated
     scale = file_scale(dataset)
     if scale is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast, get_args
 
 from rsloc_db.errors import ImageError, QueryError
 from rsloc_db.queries.images import open_raster
-from rsloc_db.queries.scale import ScaleOptions, check_level, find_scale
+from rsloc_db.queries.scale import ScaleOptions, TableScale, check_level, find_scale
 from rsloc_db.queries.tables import read_table, unique_names
 from rsloc_db.types import Pixels, Scale
 
@@ -117,24 +118,22 @@ def _folder_set(folder: Path, only: str | None) -> QuerySet:
 def _read_set(query_set: QuerySet, options: ScaleOptions) -> Iterator[QueryFile]:
     if not query_set.folder.is_dir():
         raise QueryError(f"{query_set.table} names images in {query_set.folder}, and there is no such folder")
-    levels = _levels(query_set)
+    scales = _scales(query_set)
     files = {path.name for path in query_set.folder.iterdir() if not path.is_dir()}
-    names = sorted(levels.keys() | image_names(query_set))
+    names = sorted(scales.keys() | image_names(query_set))
     if not names:
         raise QueryError(f"no images in {query_set.folder}")
     for name in names:
-        yield _read_query(query_set, name, name in files, levels.get(name), options)
+        yield _read_query(query_set, name, name in files, scales.get(name, TableScale()), options)
 
 
-def _read_query(
-    query_set: QuerySet, name: str, exists: bool, set_level: int | None, options: ScaleOptions
-) -> QueryFile:
+def _read_query(query_set: QuerySet, name: str, exists: bool, stated: TableScale, options: ScaleOptions) -> QueryFile:
     path = query_set.folder / name
     scale, problem = None, None if exists else "missing file"
     try:
         if exists:
             with open_raster(path) as dataset:
-                scale = find_scale(dataset, options, set_level)
+                scale = find_scale(dataset, options, stated)
     except (ImageError, QueryError) as error:
         problem = str(error)
     return QueryFile(query_set.name, name, path, scale, problem)
@@ -144,16 +143,38 @@ def _is_beside(name: str) -> bool:
     return name.startswith(".") or Path(name).suffix.lower() in _BESIDE_IMAGES
 
 
-def _levels(query_set: QuerySet) -> dict[str, int | None]:
-    """Return the level of each image that the set's CSV names, None where it is empty."""
+def _scales(query_set: QuerySet) -> dict[str, TableScale]:
+    """Return what the set's CSV says about the scale of each image that it names."""
     table = query_set.table
     if table is None:
         return {}
     return {
-        row["imgname"]: _level(row["level"], f"{table}, line {line}: level")
-        for line, row in unique_names(table, read_table(table, ("imgname", "level")))
+        row["imgname"]: _scale(row, f"{table}, line {line}")
+        for line, row in unique_names(table, read_table(table, ("imgname", "level"), ("resolution", "pixels")))
         if query_set.only in (None, row["imgname"])
     }
+
+
+def _scale(row: Mapping[str, str], where: str) -> TableScale:
+    level = _level(row["level"], f"{where}: level")
+    # without the word what a pixel is, a resolution is the level's, in whatever unit its maker liked
+    if not row["pixels"]:
+        return TableScale(level)
+    if row["pixels"] not in get_args(Pixels):
+        raise QueryError(f"{where}: pixels is {row['pixels']!r}, expected {', '.join(get_args(Pixels))} or nothing")
+    return TableScale(level, _resolution(row["resolution"], where), cast(Pixels, row["pixels"]))
+
+
+def _resolution(text: str, where: str) -> float | None:
+    if not text:
+        return None
+    try:
+        size = float(text)
+    except ValueError:
+        size = float("nan")
+    if not 0 < size < float("inf"):
+        raise QueryError(f"{where}: resolution is {text!r}, expected a number above 0")
+    return size
 
 
 def _level(text: str, what: str) -> int | None:

@@ -23,6 +23,8 @@ LonLat = tuple[float, float]
 Corners = tuple[LonLat, LonLat, LonLat, LonLat]
 
 _BOX = ("lon_min", "lat_min", "lon_max", "lat_max")
+_CORNERS = ("ul_lon", "ul_lat", "ur_lon", "ur_lat", "lr_lon", "lr_lat", "ll_lon", "ll_lat")
+"""Optional columns: the corners one by one, for images that are not north up. They go before the bounds."""
 _PROVIDERS = frozenset({"arcgis", "bing", "google", "mapbox", "naip"})
 _RSLOC_NAME = re.compile(r"[A-Za-z]+\d.*_L\d+_[^_]+", re.ASCII)
 
@@ -93,7 +95,7 @@ def _read_set(query_set: QuerySet, simulated: bool | None) -> Iterator[Truth]:
 
 
 def _from_table(query_set: QuerySet, table: Path, simulated: bool | None) -> Iterator[Truth]:
-    rows = read_table(table, ("imgname", "lat", "lon"), (*_BOX, "type", "simulated"))
+    rows = read_table(table, ("imgname", "lat", "lon"), (*_BOX, *_CORNERS, "type", "simulated"))
     for line, row in unique_names(table, rows):
         name, where = row["imgname"], f"{table}, line {line} ({row['imgname']})"
         if query_set.only in (None, name):
@@ -101,7 +103,7 @@ def _from_table(query_set: QuerySet, table: Path, simulated: bool | None) -> Ite
                 query_set=query_set.name,
                 name=name,
                 center=_center(row, where),
-                corners=_box_corners(row, where),
+                corners=_stated_corners(row, where) or _box_corners(row, where),
                 provider=provider_of(name, row["type"]),
                 landscape=landscape_of(name),
                 simulated=_flag(row["simulated"], simulated, where),
@@ -114,6 +116,18 @@ def _center(row: Mapping[str, str], where: str) -> LonLat | None:
         return None
     lon, lat = _numbers((row["lon"], row["lat"]), where)
     return _place(lon, lat, where)
+
+
+def _stated_corners(row: Mapping[str, str], where: str) -> Corners | None:
+    """Return the corners that the CSV states one by one, None where it states none."""
+    texts = [row[name] for name in _CORNERS]
+    if not any(texts):
+        return None
+    if not all(texts):
+        raise QueryError(f"{where}: expected all of {', '.join(_CORNERS)} or none, found some")
+    numbers = _numbers(texts, where)
+    ul, ur, lr, ll = (_place(lon, lat, where) for lon, lat in zip(numbers[::2], numbers[1::2], strict=True))
+    return ul, ur, lr, ll
 
 
 def _box_corners(row: Mapping[str, str], where: str) -> Corners | None:

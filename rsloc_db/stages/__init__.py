@@ -28,7 +28,7 @@ from rsloc_db.stages.reference import Fit, References
 from rsloc_db.stages.refine import refine_fits
 from rsloc_db.stages.retrieve import retrieve
 from rsloc_db.stages.template import Templates
-from rsloc_db.stages.verify import compare_cliques, stands_out, verify
+from rsloc_db.stages.verify import compare_cliques, settle_poses, stands_out, verify
 
 
 def localize_query(
@@ -62,19 +62,22 @@ def localize_query(
         candidates = cliques(conn, key, targets, options)
         lap("cliques")
         fits = compare_cliques(candidates, templates)
+        if options.free:
+            fits = settle_poses(fits, templates, options)
     verified = verify(query, fits, near, options)
     lap("verify")
     widen = options.retrieval == "exhaustive" or is_affordable(near, options)
     # where no place stands out it is cheaper to look everywhere before any is refined
     promising = verified if stands_out(verified) or not widen else []
-    places = places_of(refine_fits(query, promising, near, trials=len(fits)))
+    places = places_of(refine_fits(query, promising, near, trials=len(fits), free=options.free))
     if widen and decide(places, len(fits)).verdict == "not_here":
         lap("refine")
-        fits += exhaustive(templates, options)
+        others = exhaustive(templates, options)
+        fits += settle_poses(others, templates, options) if options.free else others
         lap("retrieve")
         verified = verify(query, fits, near, options)
         lap("verify")
-        places = places_of(refine_fits(query, verified, near, trials=len(fits)))
+        places = places_of(refine_fits(query, verified, near, trials=len(fits), free=options.free))
     decision = decide(places, len(fits))
     store(conn, key, places, decision)
     lap("refine")

@@ -23,8 +23,8 @@ def cliques(conn: Connection, key: Key, targets: Sequence[Target], options: Opti
         conn: a connection in a transaction.
         key: the query.
         targets: the gallery levels that were searched.
-        options: cliques to keep a gallery level, and to return; hits a patch that the search asked for.
+        options: cliques to keep a gallery level, and to return.
     """
     for target in {(t.gallery_id, t.level): t for t in targets}.values():
-        find_cliques(conn, key, target, limit=options.cliques, hits=options.hits, p_hit=P_HIT)
+        find_cliques(conn, key, target, limit=options.cliques, p_hit=P_HIT)
     return ranked_cliques(conn, key, options.cliques)

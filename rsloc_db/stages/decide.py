@@ -186,8 +186,8 @@ def _store_place(conn: Connection, key: Key, rank: int, place: Place) -> int:
         "lon": place.center[0],
         "lat": place.center[1],
         "footprint": place.outline.wkb,
-        "turn_deg": place.refined.frame.turn_deg,
-        "zoom": place.refined.frame.zoom,
+        "turn_deg": place.refined.frame.pose.turn_deg,
+        "zoom": place.refined.frame.pose.zoom,
     }
     place_id = insert_place(conn, key, values)
     copy_matches(conn, key, place_id, match_rows(place.refined))

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
-from rsloc_db.correlation import correlate
+from rsloc_db.correlation import Spectra, correlate, pooled, spectra
 from rsloc_db.stages.maps import BLOCK_CELLS
 from rsloc_db.stages.options import Options
+from rsloc_db.stages.poses import poses
 from rsloc_db.stages.reference import Candidate, Fit, Reference, References
-from rsloc_db.stages.template import Template, Templates
+from rsloc_db.stages.template import BAND, MAX_CELLS, Template, Templates
 from rsloc_db.stages.verify import is_within
+from rsloc_db.types import AS_STATED, Pose
 
 CHUNK_BLOCKS = 8
 """Blocks a side of what is correlated at once: 1,024 cells."""
@@ -25,6 +29,16 @@ PEAKS = 5
 """Places kept of each chunk."""
 AUTO_BLOCKS = 1500
 """Automatic retrieval searches at most this many blocks of 8 x 8 tiles exhaustively: 96,000 tiles, a few seconds."""
+TURN_STEP_DEG = 10.0
+"""Turns of the whole query lie closer than those of its patches: its rim moves farther."""
+FREE_CELLS = 14
+"""Cells are averaged in search of a pose as long as this many a side remain of the query."""
+FREE_BAND = 0.05
+"""Bands of latitude in search of a pose."""
+FREE_SPEED = 20
+"""On averaged cells a pose takes about so much less than the stated one on fine cells."""
+SHAPE_STEP = 32
+"""Maps are padded to multiples of this many cells."""
 APART_CELLS = 16
 """Two places are at least this far apart: a tile."""
 
@@ -34,56 +48,144 @@ def exhaustive(templates: Mapping[tuple[int, int], Templates], options: Options)
 
     Args:
         templates: (gallery_id, level) -> the query's templates for that level.
-        options: how many places to return, and the polygon that the search is limited to.
+        options: how many places to return, which poses to try, and the polygon that the search is limited to.
     """
     found = [
-        Fit(Candidate(gallery_id, level, None), center, score)
+        Fit(Candidate(gallery_id, level, None), center, score, pose)
         for (gallery_id, level), of_level in templates.items()
-        for score, center in _peaks_of(of_level, options.within)
+        for score, center, pose in _peaks_of(of_level, _coarse(of_level, options), options.within)
     ]
     return sorted(found, key=lambda f: -f.correlation)[: options.cliques]
+
+
+@dataclass(frozen=True, slots=True)
+class Coarse:
+    """How a query is laid over the gallery's maps.
+
+    Attributes:
+        poses: turns and zooms to try.
+        pool: cells a side that are averaged into one: many poses are tried on coarser cells.
+        max_cells: of a larger query the middle is taken, so many cells a side (before they are averaged).
+        band: see ``Templates.band``.
+    """
+
+    poses: Sequence[Pose]
+    pool: int
+    max_cells: int
+    band: float
+
+
+def _coarse(templates: Templates, options: Options) -> Coarse:
+    """Choose cells as wide as the query bears: many poses are many correlations."""
+    if not options.free:
+        return Coarse([AS_STATED], 1, MAX_CELLS, BAND)
+    lat_deg = templates.reference.cell_center(0, templates.reference.maps.blocks(options.within)[0][1] * BLOCK_CELLS)[1]
+    side = min(templates.at(lat_deg).maps.cover.shape)
+    pool = next((n for n in (4, 2) if side >= n * FREE_CELLS), 1)
+    return Coarse(poses(options, TURN_STEP_DEG), pool, 24 * pool, FREE_BAND)
 
 
 def is_affordable(references: References, options: Options) -> bool:
     """Tell whether automatic retrieval may search these gallery levels exhaustively: not when they are large."""
     if options.retrieval != "auto":
         return False
-    return sum(len(reference.maps.blocks(options.within)) for reference in references.values()) <= AUTO_BLOCKS
+    tried = len(poses(options, TURN_STEP_DEG)) if options.free else 1
+    limit = AUTO_BLOCKS if tried == 1 else AUTO_BLOCKS * FREE_SPEED // tried
+    return sum(len(reference.maps.blocks(options.within)) for reference in references.values()) <= limit
 
 
-def _peaks_of(templates: Templates, within: str | None) -> Iterator[tuple[float, tuple[float, float]]]:
+def _peaks_of(
+    templates: Templates, how: Coarse, within: str | None
+) -> Iterator[tuple[float, tuple[float, float], Pose]]:
+    """Yield score, centre and pose of the best places of each part of a gallery level."""
     reference = templates.reference
-    for chunk in _chunks(templates, reference.maps.blocks(within)):
-        left, top = chunk.min(axis=0) * BLOCK_CELLS
-        right, bottom = (chunk.max(axis=0) + 1) * BLOCK_CELLS
-        template = templates.at(reference.cell_center((left + right) / 2, (top + bottom) / 2)[1])
-        for score, column, row in _chunk_peaks(reference, template, left, top, right, bottom):
+    transformed = Transformed(templates, how)
+    for chunk in _chunks(templates, reference.maps.blocks(within), how.band):
+        left, top = (int(v) for v in chunk.min(axis=0) * BLOCK_CELLS)
+        right, bottom = (int(v) for v in (chunk.max(axis=0) + 1) * BLOCK_CELLS)
+        for score, column, row, pose in _chunk_peaks(reference, transformed, (left, top, right, bottom)):
             center = reference.cell_center(column, row)
             if is_within(center, within):
-                yield score, center
+                yield score, center, pose
 
 
-def _chunks(templates: Templates, blocks: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.int_]]:
+def _chunks(templates: Templates, blocks: Sequence[tuple[int, int]], band: float) -> Iterator[NDArray[np.int_]]:
     """Group blocks, (column, row), that one template serves, at most ``CHUNK_BLOCKS`` a side: (N, 2) arrays."""
     groups: dict[tuple[int, int, float], list[tuple[int, int]]] = defaultdict(list)
     for column, row in blocks:
         lat_deg = templates.reference.cell_center(0, (row + 0.5) * BLOCK_CELLS)[1]
-        groups[column // CHUNK_BLOCKS, row // CHUNK_BLOCKS, templates.band(lat_deg)].append((column, row))
+        groups[column // CHUNK_BLOCKS, row // CHUNK_BLOCKS, templates.band(lat_deg, band)].append((column, row))
     for key in sorted(groups):
         yield np.array(groups[key])
 
 
+class Transformed:
+    """Templates in all poses, pooled and transformed for the sizes of map that they are laid over.
+
+    Attributes:
+        how: poses and cells.
+    """
+
+    def __init__(self, templates: Templates, how: Coarse) -> None:
+        self._templates, self.how = templates, how
+        self._kept: dict[tuple[Pose, float, tuple[int, int]], Spectra] = {}
+
+    def posed(self, lat_deg: float) -> list[tuple[Pose, Template]]:
+        """Return the templates of a latitude."""
+        how = self.how
+        return [(pose, self._templates.at(lat_deg, pose, how.max_cells, how.band)) for pose in how.poses]
+
+    def spectra(self, lat_deg: float, pose: Pose, template: Template, shape: tuple[int, int]) -> Spectra:
+        """Return a template's transform, padded to a shape."""
+        key = pose, self._templates.band(lat_deg, self.how.band), shape
+        if key not in self._kept:
+            self._kept[key] = spectra(pooled(template.maps, self.how.pool), shape)
+        return self._kept[key]
+
+
 def _chunk_peaks(
-    reference: Reference, template: Template, left: int, top: int, right: int, bottom: int
-) -> Iterator[tuple[float, float, float]]:
-    """Yield (score, column, row) of the best places whose centre lies in a box of cells."""
-    height, width = template.maps.cover.shape
-    x0, y0 = left - int(template.column), top - int(template.row)
-    search = reference.maps.cells(x0, y0, right - left + width - 1, bottom - top + height - 1)
-    scores = correlate(template.maps, search)
+    reference: Reference, transformed: Transformed, box: tuple[int, int, int, int]
+) -> list[tuple[float, float, float, Pose]]:
+    """Return (score, column, row, pose) of the best places whose centre lies in a box of cells, best first."""
+    left, top, right, bottom = box
+    pool = transformed.how.pool
+    lat_deg = reference.cell_center((left + right) / 2, (top + bottom) / 2)[1]
+    posed = transformed.posed(lat_deg)
+    before_x, before_y = (int(max(v)) + pool for v in zip(*((t.column, t.row) for _, t in posed), strict=True))
+    height, width = (max(n) for n in zip(*(t.maps.cover.shape for _, t in posed), strict=True))
+    x0, y0 = left - before_x, top - before_y
+    cells = reference.maps.cells(x0, y0, right - left + width + 2 * pool, bottom - top + height + 2 * pool)
+    maps = pooled(cells, pool)
+    # few shapes, so that transformed templates serve several chunks
+    rows, columns = (fft.next_fast_len(-(-n // SHAPE_STEP) * SHAPE_STEP, real=True) for n in maps.cover.shape)
+    search = spectra(maps, (rows, columns))
+    found = []
+    for pose, template in posed:
+        scores = correlate(transformed.spectra(lat_deg, pose, template, search.shape), search)
+        # only centres inside the box: what lies beyond is another chunk's
+        c0, r0 = int(before_x - template.column) // pool, int(before_y - template.row) // pool
+        inside = scores[r0 : r0 + (bottom - top) // pool + 1, c0 : c0 + (right - left) // pool + 1]
+        for score, r, c in _best(inside, APART_CELLS // pool):
+            found.append((score, x0 + (c0 + c) * pool + template.column, y0 + (r0 + r) * pool + template.row, pose))
+    return _apart(found)
+
+
+def _best(scores: NDArray[np.float32], apart: int) -> Iterator[tuple[float, int, int]]:
+    """Yield score, row and column of the highest peaks that lie apart."""
     for _ in range(PEAKS):
         r, c = (int(v) for v in np.unravel_index(int(scores.argmax()), scores.shape))
         if scores[r, c] <= 0:
             return
-        yield float(scores[r, c]), x0 + c + template.column, y0 + r + template.row
-        scores[max(r - APART_CELLS, 0) : r + APART_CELLS + 1, max(c - APART_CELLS, 0) : c + APART_CELLS + 1] = 0
+        yield float(scores[r, c]), r, c
+        scores[max(r - apart, 0) : r + apart + 1, max(c - apart, 0) : c + apart + 1] = 0
+
+
+def _apart(found: list[tuple[float, float, float, Pose]]) -> list[tuple[float, float, float, Pose]]:
+    """Return the best places, each in its best pose."""
+    kept: list[tuple[float, float, float, Pose]] = []
+    for place in sorted(found, key=lambda f: -f[0]):
+        if all(max(abs(place[1] - k[1]), abs(place[2] - k[2])) > APART_CELLS for k in kept):
+            kept.append(place)
+        if len(kept) == PEAKS:
+            break
+    return kept

@@ -79,7 +79,7 @@ def ingest(
         level: the level to take; None stands for all that the source has.
         images: "stored" in the database, or "reference": read from the source whenever needed, so it must stay.
         replace: put the gallery in place of the one of that name, which is searched until the new one is ready.
-        model: embedder, by its name or as "package.module:Class".
+        model: embedder, as ``rsloc_db.models.embedder`` names it; its vectors are put beside those of other models.
         windows: widths in tiles of the windows to embed.
         url: database; None stands for RSLOC_DATABASE_URL or the embedded server.
         workers: processes; None stands for RSLOC_WORKERS or all cores.
@@ -207,10 +207,12 @@ class _Ingest:
         return None
 
     def _state_disk(self, levels: dict[int, int], gallery: Gallery | None) -> int:
-        """Say and return the bytes that the tiles still missing will need, vectors and indexes included."""
+        """Say and return the bytes that tiles and vectors still missing will need, indexes included."""
         needed = 0
         for level, rows in levels.items():
             known = galleries.count_tiles(self.conn, gallery.id, level)[0] if gallery else 0
+            if gallery:
+                needed += vector_bytes(known, self.model.dimensions, len(self._new_windows(gallery, level)))
             if known < rows:
                 share = 1 - known / rows
                 image_bytes = self.reader.size_bytes(level) if self.options.images == "stored" else None
@@ -221,6 +223,13 @@ class _Ingest:
         if free is not None and free < needed:
             self.progress.note(f"warning: only {free / 1e6:,.0f} MB are free where the database is")
         return needed
+
+    def _new_windows(self, gallery: Gallery, level: int) -> set[int]:
+        """Return the widths of windows of which the gallery's tiles have no vectors by this model yet."""
+        model = self.model.name, self.model.weights_hash
+        sets = embeddings.list_sets(self.conn, gallery.id)
+        here = {each.window_tiles for each in sets if (each.model, each.weights_hash, each.level) == (*model, level)}
+        return set(self.options.windows) - here
 
     def _sets(self, gallery: Gallery, levels: list[int]) -> list[EmbeddingSet]:
         """Return the embedding sets to complete: those asked for, and those of this model that new tiles reopened."""
@@ -261,7 +270,12 @@ def disk_needed(tiles: int, image_bytes: int | None, dimensions: int, windows: S
         windows: widths of the windows embedded.
     """
     images = 0 if image_bytes is None else image_bytes + tiles * IMAGE_OVERHEAD_BYTES
+    return images + tiles * TILE_BYTES + vector_bytes(tiles, dimensions, len(windows))
+
+
+def vector_bytes(tiles: int, dimensions: int, windows: int) -> int:
+    """Estimate the bytes of a level's vectors, ``windows`` a tile, and of their indexes."""
     vector = 2 * dimensions + VECTOR_OVERHEAD_BYTES
     if tiles > HNSW_MIN_ROWS:
         vector += 2 * dimensions + HNSW_OVERHEAD_BYTES
-    return images + tiles * (TILE_BYTES + len(windows) * vector)
+    return tiles * windows * vector

@@ -8,6 +8,7 @@ from typing import Literal
 from rsloc_db.types import Json
 
 Retrieval = Literal["knn", "exhaustive", "auto"]
+Rotation = Literal["north_up", "free"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,10 @@ class Options:
         patches: most patches of the widest windows, a query and level; of narrower ones more.
         retrieval: ``knn`` (patches, nearest tiles, cliques), ``exhaustive`` (all of the gallery's gradient maps) or
             ``auto``: knn, and exhaustive where that finds nothing in a gallery that is not too large.
+        rotation: ``north_up``, or ``free`` where the turn of the images is not known.
+        gsd_factor: by which factor the stated scale may be wrong, either way; 1 where it is right to a few per cent.
         cliques: most candidates that are compared with stored gradient maps, or that exhaustive retrieval returns.
+        settled: most candidates whose turn and scale are looked for more closely, where these are not known.
         verified: most places that are compared with pixels.
         refined: most places that are refined.
     """
@@ -33,9 +37,17 @@ class Options:
     hits: int = 100
     patches: int = 100
     retrieval: Retrieval = "auto"
+    rotation: Rotation = "north_up"
+    gsd_factor: float = 1.0
     cliques: int = 40
+    settled: int = 16
     verified: int = 10
     refined: int = 6
+
+    @property
+    def free(self) -> bool:
+        """Whether turn or scale are looked for."""
+        return self.rotation == "free" or self.gsd_factor > 1.0
 
     def as_json(self) -> Json:
         """Return the options for ``run.settings``."""

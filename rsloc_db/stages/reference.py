@@ -13,7 +13,7 @@ from rsloc_db.frames import Frame
 from rsloc_db.grids import TILE_PX, TileGrid
 from rsloc_db.stages.maps import CELL_PX, StoredMaps
 from rsloc_db.stages.query import Query
-from rsloc_db.types import Floats, Image, Mask
+from rsloc_db.types import AS_STATED, Floats, Image, Mask, Pose
 
 LoadMosaic = Callable[[tuple[int, int], tuple[int, int], int], tuple[Image, Mask]]
 """(first, last column), (first, last row), step -> the gallery's pixels there and which of them are imagery."""
@@ -83,11 +83,13 @@ class Fit:
         candidate: the candidate.
         center: lon, lat of the query's centre pixel at the best fit.
         correlation: normalised correlation of the whole query there, -1 to 1.
+        pose: turn and zoom in which it fits.
     """
 
     candidate: Candidate
     center: tuple[float, float]
     correlation: float
+    pose: Pose = AS_STATED
 
 
 def footprint_box(frame: Frame, center: tuple[float, float], reference: Reference, multiple: int) -> Box:
@@ -122,7 +124,7 @@ def resample(
     Returns:
         (H, W, 3) uint8 and (H, W) bool with H, W = the box's size / step.
     """
-    image, valid, frame = query.image, query.valid, query.frame
+    frame = query.frame
     width, height = (box.right - box.left) // step, (box.bottom - box.top) // step
     # the map from grid to query is smooth: it is computed at 33 x 33 nodes and interpolated
     nodes = np.linspace(0, 1, 33)
@@ -130,16 +132,28 @@ def resample(
     lon, lat = reference.grid.to_lonlat(grid_x, grid_y, reference.level)
     x, y = frame.to_pixels(lon, lat, center)
     # pixels are averaged down to about the target's resolution before they are interpolated
-    shrink = (min(1.0, width / np.ptp(x)), min(1.0, height / np.ptp(y)))
-    size = (max(1, round(frame.width_px * shrink[0])), max(1, round(frame.height_px * shrink[1])))
-    if size != (frame.width_px, frame.height_px):
-        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        valid = cv2.resize(valid.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    size = [_shrunk_size(n, v, width, height) for n, v in ((frame.width_px, x), (frame.height_px, y))]
+    image, valid = query.shrunk(*size)
     map_x = _upsample(x, width, height) * np.float32(size[0] / frame.width_px) - 0.5
     map_y = _upsample(y, width, height) * np.float32(size[1] / frame.height_px) - 0.5
     pixels = cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     inside = cv2.remap(valid.astype(np.uint8), map_x, map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT) > 0
     return np.asarray(pixels, np.uint8), inside
+
+
+def _shrunk_size(size_px: int, coordinate: Floats, width: int, height: int) -> int:
+    """Return the size of a query's side once its pixels are about as large as those of the target.
+
+    Args:
+        size_px: the side.
+        coordinate: that side's coordinate at nodes that span the target.
+        width: target's width.
+        height: target's height.
+    """
+    step = float(np.hypot(np.ptp(coordinate, axis=1).mean() / width, np.ptp(coordinate, axis=0).mean() / height))
+    # in steps of 4 %, so that neighbouring places and poses share a shrunk image
+    shrink: float = 1.04 ** float(np.floor(np.log(max(step, 1.0)) / np.log(1.04)))
+    return max(1, round(size_px / shrink))
 
 
 def _upsample(nodes: Floats, width: int, height: int) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from rsloc_db.grids import ground_resolution_m
 from rsloc_db.matching import TOLERANCE_PX, Affine, Matches, Shift, agreeing, block_matches, evidence, fit_affine
 from rsloc_db.stages.query import Query
 from rsloc_db.stages.reference import Box, Fit, Reference, References, footprint_box, resample, to_grid
-from rsloc_db.types import Floats
+from rsloc_db.types import Floats, Pose
 
 MAX_SIDE_PX = 3000
 """Queries larger than about this many grid pixels a side are refined at a coarser step."""
@@ -51,28 +51,50 @@ class Refined:
         dx, dy = self.affine.shift(x - x0, y - y0)
         return self.reference.grid.to_lonlat(x + dx, y + dy, self.reference.level)
 
+    @property
+    def agrees(self) -> bool:
+        """Whether more matches agree than chance explains at a glance."""
+        return bool(self.affine.inlier.sum() > CHANCE * self.matches.tried)
 
-def refine_fits(query: Query, fits: Sequence[Fit], references: References, *, trials: int) -> list[tuple[Fit, Refined]]:
+    def reposed(self, query: Query) -> tuple[Query, tuple[float, float]]:
+        """Return the query in the turn and zoom nearest to the fitted transform, and its centre."""
+        half = np.array(self.frame.width_px / 2), np.array(self.frame.height_px / 2)
+        lon, lat = self.to_lonlat(*half)
+        size = np.array(ground_resolution_m(self.reference.grid, self.reference.level, float(lat))) * (1, -1)
+        # the fitted linear map, from grid pixels to metres east and north
+        linear = (np.eye(2) + self.affine.coefficients[1:].T) * size[:, None] / size[None]
+        along, across = (linear[0, 0] + linear[1, 1]) / 2, (linear[1, 0] - linear[0, 1]) / 2
+        turn_deg = self.frame.pose.turn_deg - float(np.degrees(np.arctan2(across, along)))
+        pose = Pose(turn_deg % 360, self.frame.pose.zoom * float(np.hypot(along, across)))
+        return query.posed(pose), (float(lon), float(lat))
+
+
+def refine_fits(
+    query: Query, fits: Sequence[Fit], references: References, *, trials: int, free: bool = False
+) -> list[tuple[Fit, Refined]]:
     """Refine verified places; those where too few blocks match are left out. See ``refine``."""
     found = []
     for fit in fits:
         reference = references[fit.candidate.key]
-        refined = refine(query, fit.center, reference, trials=trials)
+        refined = refine(query.posed(fit.pose), fit.center, reference, trials=trials, free=free)
         if refined is not None:
             found.append((fit, refined))
     return found
 
 
-def refine(query: Query, center: tuple[float, float], reference: Reference, *, trials: int) -> Refined | None:
+def refine(
+    query: Query, center: tuple[float, float], reference: Reference, *, trials: int, free: bool = False
+) -> Refined | None:
     """Match a query block by block around a verified place and fit a transform: first coarsely, then finely.
 
     Where the coarse matches agree no more than chance would have it, they are the answer: finer ones help nobody.
 
     Args:
-        query: its pixels.
+        query: its pixels, in the pose that was verified.
         center: lon, lat of its centre, right to about 30 grid pixels.
         reference: the gallery level.
         trials: number of places that were looked at, for the evidence.
+        free: whether its pose is a guess, to be made better by what the coarse matches say.
 
     Returns:
         The refined place, or None where fewer than three blocks could be matched.
@@ -81,17 +103,29 @@ def refine(query: Query, center: tuple[float, float], reference: Reference, *, t
     area = (box.right - box.left) * (box.bottom - box.top)
     step = max(1, 2 ** int(np.ceil(np.log2(max(np.sqrt(area) / MAX_SIDE_PX, 1)))))
     block = 16 if area / step**2 >= 64 * 64**2 else 8
-    # edges of every other pixel are enough to begin with, and most places end here
+    found = _coarse(query, center, reference, step, block)
+    if found is not None and free and found.agrees:
+        query, center = found.reposed(query)
+        found = _coarse(query, center, reference, step, block)
+    if found is None:
+        return None
+    if found.agrees:
+        near = found.affine.shift
+        fine = _pass(query, center, reference, step=step, cell=2, block=2 * block, radius=5, expected=near)
+        if len(fine) >= 3:
+            affine = fit_affine(fine, agreeing(fine), TOLERANCE_PX * step)
+            found = Refined(center, reference, query.frame, fine, affine, 0.0)
+    sure = evidence(found.matches.tried, int(found.affine.inlier.sum()), CHANCE, trials)
+    return replace(found, evidence=sure)
+
+
+def _coarse(query: Query, center: tuple[float, float], reference: Reference, step: int, block: int) -> Refined | None:
+    """Match blocks by the edges of every other pixel, which are enough to begin with; most places end here."""
     matches = _pass(query, center, reference, step=2 * step, cell=2, block=block, radius=8)
     if len(matches) < 3:
         return None
     affine = fit_affine(matches, agreeing(matches), 2 * TOLERANCE_PX * step)
-    if affine.inlier.sum() > CHANCE * matches.tried:
-        fine = _pass(query, center, reference, step=step, cell=2, block=2 * block, radius=5, expected=affine.shift)
-        if len(fine) >= 3:
-            matches, affine = fine, fit_affine(fine, agreeing(fine), TOLERANCE_PX * step)
-    sure = evidence(matches.tried, int(affine.inlier.sum()), CHANCE, trials)
-    return Refined(center, reference, query.frame, matches, affine, sure)
+    return Refined(center, reference, query.frame, matches, affine, 0.0)
 
 
 def _pass(

@@ -9,6 +9,7 @@ eighth of a tile) of each of the gallery's: misalignment costs more than season 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from rsloc_db.grids import TILE_PX, nominal_resolution_m
 from rsloc_db.imagery import window
 from rsloc_db.models import Embedder
 from rsloc_db.stages.options import Options
+from rsloc_db.stages.poses import poses
 from rsloc_db.stages.query import Query
 from rsloc_db.types import Image, Mask, Scale
 
@@ -28,6 +30,10 @@ BAND_RATIO = 1.13
 """A band of latitudes spans at most this ratio of cos(latitude): half of it is the largest error of scale."""
 ENOUGH_PATCHES = 12
 """Below this many patches they are cut closer together."""
+FREE_PATCHES = 600
+"""Where poses are tried, they share so many patches of the widest windows."""
+UPRIGHT_SHRINK = 1.5
+"""Turned queries are laid north up at pixels larger by this: patches are averaged down farther anyway."""
 MIN_HITS = 20
 """Fewest tiles a patch."""
 MIN_VALID = 0.7
@@ -56,33 +62,56 @@ def retrieve(
         The number of patches.
     """
     levels = sorted({t.level for t in targets})
-    patches = [p for level in levels for p in _cut_level(query.frame, targets, level, options.patches)]
-    patches = useful(query.image, query.valid, patches)
-    if not patches:
-        return 0
-    copy_patches(conn, key, patches, embed_patches(query.image, query.valid, patches, embedder))
-    widest = {level: max((p.window_tiles for p in patches if p.level == level), default=1) for level in levels}
+    tried = poses(options)
+    most = max(FREE_PATCHES // len(tried), ENOUGH_PATCHES) if options.free else options.patches
+    found: list[PatchRow] = []
+    for pose in tried:
+        upright = query.posed(pose).upright(UPRIGHT_SHRINK)
+        patches = [p for level in levels for p in _cut_level(upright.frame, targets, level, most, widest=options.free)]
+        patches = useful(upright.image, upright.valid, patches)
+        if patches:
+            vectors = embed_patches(upright.image, upright.valid, patches, embedder)
+            copy_patches(conn, key, [_in_query(p, query.frame.posed(pose), upright.frame) for p in patches], vectors)
+            found += patches
+    widest = {level: max((p.window_tiles for p in found if p.level == level), default=1) for level in levels}
     for target in targets:
         # narrow windows are many, and only those in phase with the grid are right: these are found among the first
-        hits = max(options.hits * target.window_tiles // widest[target.level], MIN_HITS)
-        if target.window_tiles <= widest[target.level]:
+        asked = options.hits // 2 if options.free else options.hits
+        hits = max(asked * target.window_tiles // widest[target.level], MIN_HITS)
+        if found and target.window_tiles <= widest[target.level]:
             search(conn, key, target, query.frame.scale.pixels, limit=hits, within=options.within)
-    return len(patches)
+    return len(found)
 
 
-def _cut_level(frame: Frame, targets: Sequence[Target], level: int, max_patches: int) -> list[PatchRow]:
+def _in_query(patch: PatchRow, posed: Frame, upright: Frame) -> PatchRow:
+    """Return a patch of an upright query as it lies in the query itself."""
+    x, y = posed.from_offsets(np.array(patch.east_offset), np.array(patch.north_offset))
+    ratio_x, ratio_y = upright.scale.x / posed.scale.x, upright.scale.y / posed.scale.y
+    size = patch.width_px * ratio_x / posed.pose.zoom, patch.height_px * ratio_y / posed.pose.zoom
+    pose = posed.pose
+    return replace(
+        patch, x_px=float(x), y_px=float(y), width_px=size[0], height_px=size[1], turn_deg=pose.turn_deg, zoom=pose.zoom
+    )
+
+
+def _cut_level(
+    frame: Frame, targets: Sequence[Target], level: int, max_patches: int, *, widest: bool
+) -> list[PatchRow]:
     """Cut the patches for one level: for every window width that was embedded, and every band of latitudes.
 
-    There may be ``max_patches`` of the widest windows that fit, and the more of narrower ones.
+    There may be ``max_patches`` of the widest windows that fit, and the more of narrower ones; where ``widest`` is
+    asked for, narrower ones are cut only if there are few.
     """
     here = [t for t in targets if t.level == level]
     bands = latitude_bands(frame.scale, min(t.min_abs_lat_deg for t in here), max(t.max_abs_lat_deg for t in here))
     patches: list[PatchRow] = []
-    widest = 0
+    first = 0
     for window_tiles in sorted({t.window_tiles for t in here}, reverse=True):
-        most = max(max_patches * max(widest, window_tiles) // window_tiles // len(bands), ENOUGH_PATCHES)
+        if widest and len(patches) >= ENOUGH_PATCHES * len(bands):
+            break
+        most = max(max_patches * max(first, window_tiles) // window_tiles // len(bands), ENOUGH_PATCHES)
         found = [p for band in bands for p in cut(frame, level, window_tiles, band, most)]
-        widest = max(widest, window_tiles if found else 0)
+        first = max(first, window_tiles if found else 0)
         patches += found
     return patches
 

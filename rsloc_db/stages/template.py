@@ -10,6 +10,7 @@ from rsloc_db.correlation import GradientMaps, gradient_maps
 from rsloc_db.stages.maps import CELL_PX, STEP
 from rsloc_db.stages.query import Query
 from rsloc_db.stages.reference import Box, Reference, footprint_box, resample, to_grid
+from rsloc_db.types import AS_STATED, Pose
 
 MAX_CELLS = 384
 """Of a larger query the middle is taken: this many cells a side say enough."""
@@ -27,7 +28,7 @@ class Template:
 
 
 class Templates:
-    """The templates of a query for a gallery level, one a band of latitudes, made when first asked for.
+    """The templates of a query for a gallery level, one a pose and band of latitudes, made when first asked for.
 
     Attributes:
         reference: the gallery level.
@@ -35,32 +36,44 @@ class Templates:
 
     def __init__(self, query: Query, reference: Reference) -> None:
         self._query, self.reference = query, reference
-        self._made: dict[float, Template] = {}
+        self._made: dict[tuple[Pose, float, int], Template] = {}
 
-    def at(self, lat_deg: float) -> Template:
-        """Return the template for a latitude."""
-        key = self.band(lat_deg)
+    def at(self, lat_deg: float, pose: Pose = AS_STATED, max_cells: int = MAX_CELLS, width: float = BAND) -> Template:
+        """Return the template for a latitude and a pose.
+
+        Args:
+            lat_deg: the latitude.
+            pose: turn and zoom.
+            max_cells: of a larger query the middle is taken, so many cells a side.
+            width: see ``band``.
+        """
+        key = pose, self.band(lat_deg, width), max_cells
         if key not in self._made:
-            self._made[key] = self._make(key)
+            self._made[key] = self._make(*key)
         return self._made[key]
 
-    def band(self, lat_deg: float) -> float:
-        """Return the latitude that stands for a band; pixels of degrees look the same at all of them."""
+    def band(self, lat_deg: float, width: float = BAND) -> float:
+        """Return the latitude that stands for a band; pixels of degrees look the same at all of them.
+
+        Args:
+            lat_deg: a latitude.
+            width: by which share the cosine of latitude may differ within a band.
+        """
         if self._query.frame.scale.pixels == "degrees" and self.reference.grid.name == "google_earth":
             return 0.0
-        band = np.round(np.log(np.cos(np.radians(min(abs(lat_deg), 85.0)))) / BAND) * BAND
+        band = np.round(np.log(np.cos(np.radians(min(abs(lat_deg), 85.0)))) / width) * width
         return float(np.copysign(np.degrees(np.arccos(np.exp(min(band, 0.0)))), lat_deg))
 
-    def _make(self, lat_deg: float) -> Template:
-        center = (0.0, lat_deg)
+    def _make(self, pose: Pose, lat_deg: float, max_cells: int) -> Template:
+        center, query = (0.0, lat_deg), self._query.posed(pose)
         x, y = (float(v) for v in to_grid(self.reference, np.array(0.0), np.array(lat_deg), center))
-        box = footprint_box(self._query.frame, center, self.reference, CELL_PX)
-        half = MAX_CELLS // 2 * CELL_PX
+        box = footprint_box(query.frame, center, self.reference, CELL_PX)
+        half = max_cells // 2 * CELL_PX
         x_cell, y_cell = int(x // CELL_PX) * CELL_PX, int(y // CELL_PX) * CELL_PX
         box = Box(
             max(box.left, x_cell - half), max(box.top, y_cell - half),
             min(box.right, x_cell + half), min(box.bottom, y_cell + half),
         )  # fmt: skip
-        pixels = resample(self._query, center, self.reference, box, STEP)
+        pixels = resample(query, center, self.reference, box, STEP)
         maps = gradient_maps(*pixels, CELL_PX // STEP)
         return Template(maps, (x - box.left) / CELL_PX, (y - box.top) / CELL_PX)

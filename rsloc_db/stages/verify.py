@@ -32,9 +32,17 @@ from rsloc_db.stages.reference import (
     to_grid,
 )
 from rsloc_db.stages.template import Template, Templates
+from rsloc_db.types import Pose
 
 SEARCH_CELLS = 24
 """How far a clique's centre may be off, in cells of 16 px: a tile and a half."""
+SETTLE_CELLS = 8
+"""The same while poses are settled."""
+SETTLE_MAX_CELLS = 96
+"""Of a larger query the middle is looked at while poses are settled."""
+SETTLE_TURNS_DEG = (5.0, 2.5, 1.25)
+SETTLE_ZOOMS = (1.05, 1.025, 1.0125)
+"""Steps by which poses are settled, one after the other."""
 FINE_MARGIN_PX = 64
 """How far the stored maps may be off, in grid pixels."""
 FINE_CELLS = 4
@@ -86,21 +94,49 @@ def compare_cliques(cliques: Sequence[CliqueRow], templates: Mapping[tuple[int, 
     for clique in cliques:
         candidate = Candidate(clique.gallery_id, clique.level, clique.id)
         of_level, center = templates[candidate.key], (clique.lon_deg, clique.lat_deg)
-        score, moved = compare_maps(of_level.at(center[1]), center, of_level.reference)
+        score, moved = compare_maps(of_level.at(center[1], clique.pose), center, of_level.reference, SEARCH_CELLS)
         if score > 0:
-            found.append(Fit(candidate, moved, score))
+            found.append(Fit(candidate, moved, score, clique.pose))
     return found
 
 
+def settle_poses(fits: Sequence[Fit], templates: Mapping[tuple[int, int], Templates], options: Options) -> list[Fit]:
+    """Look at the best coarse fits in poses between those that were tried, and return them, best first."""
+    ranked = sorted(fits, key=lambda f: -f.correlation)[: options.settled]
+    settled = [_settled(fit, templates[fit.candidate.key], options) for fit in ranked]
+    return sorted(settled, key=lambda f: -f.correlation)
+
+
+def _settled(fit: Fit, templates: Templates, options: Options) -> Fit:
+    """Climb to the pose of the highest correlation with stored maps, in steps that are halved."""
+    for turn_deg, zoom in zip(SETTLE_TURNS_DEG, SETTLE_ZOOMS, strict=True):
+        turns = (turn_deg, -turn_deg) if options.rotation == "free" else ()
+        zooms = (zoom, 1 / zoom) if options.gsd_factor > 1 else ()
+        for steps in ([(turn, 1.0) for turn in turns], [(0.0, ratio) for ratio in zooms]):
+            fit = max([fit, *(_moved(fit, templates, step) for step in steps)], key=lambda f: f.correlation)
+    return fit
+
+
+def _moved(fit: Fit, templates: Templates, step: tuple[float, float]) -> Fit:
+    """Return how a query fits near a place in a pose near by."""
+    pose = Pose((fit.pose.turn_deg + step[0]) % 360, fit.pose.zoom * step[1])
+    template = templates.at(fit.center[1], pose, SETTLE_MAX_CELLS)
+    score, center = compare_maps(template, fit.center, templates.reference, SETTLE_CELLS)
+    return Fit(fit.candidate, center, score, pose)
+
+
 def compare_maps(
-    template: Template, center: tuple[float, float], reference: Reference
+    template: Template, center: tuple[float, float], reference: Reference, margin: int
 ) -> tuple[float, tuple[float, float]]:
-    """Return the best correlation with stored maps around a supposed centre (lon, lat), and where that is."""
+    """Return the best correlation with stored maps around a supposed centre (lon, lat), and where that is.
+
+    ``margin`` says how far to look, in cells.
+    """
     height, width = template.maps.cover.shape
     x, y = to_grid(reference, np.array(center[0]), np.array(center[1]), center)
-    left = round(float(x) / CELL_PX - template.column) - SEARCH_CELLS
-    top = round(float(y) / CELL_PX - template.row) - SEARCH_CELLS
-    search = reference.maps.cells(left, top, width + 2 * SEARCH_CELLS, height + 2 * SEARCH_CELLS)
+    left = round(float(x) / CELL_PX - template.column) - margin
+    top = round(float(y) / CELL_PX - template.row) - margin
+    search = reference.maps.cells(left, top, width + 2 * margin, height + 2 * margin)
     row, column, score = peak(correlate(template.maps, search))
     return score, reference.cell_center(left + column + template.column, top + row + template.row)
 
@@ -126,6 +162,7 @@ def compare_pixels(query: Query, fit: Fit, reference: Reference) -> Fit | None:
     Returns:
         The best fit within the margin, or None where the gallery has no pixels or the query no structure.
     """
+    query = query.posed(fit.pose)
     step = _step(query.frame, fit.center, reference)
     px = step * FINE_CELLS
     box = footprint_box(query.frame, fit.center, reference, px)
@@ -138,7 +175,7 @@ def compare_pixels(query: Query, fit: Fit, reference: Reference) -> Fit | None:
     if score <= 0:
         return None
     moved = shift_center(fit.center, reference, column * px - margin, row * px - margin)
-    return Fit(fit.candidate, moved, score)
+    return Fit(fit.candidate, moved, score, fit.pose)
 
 
 def _step(frame: Frame, center: tuple[float, float], reference: Reference) -> int:

@@ -68,9 +68,10 @@ sets AS (
         sum(pg_total_relation_size(to_regclass('embedding_' || s.id)))::bigint AS vector_bytes,
         jsonb_agg(
             jsonb_build_object(
-                'model', m.name, 'level', s.level, 'window_tiles', s.window_tiles, 'index_kind', s.index_kind
+                'model', m.name, 'weights_hash', m.weights_hash,
+                'level', s.level, 'window_tiles', s.window_tiles, 'index_kind', s.index_kind
             )
-            ORDER BY m.name, s.level, s.window_tiles
+            ORDER BY m.name, m.weights_hash, s.level, s.window_tiles
         ) AS embeddings
     FROM embedding_set AS s
     JOIN model AS m ON m.id = s.model_id

@@ -14,7 +14,8 @@ SELECT id FROM model WHERE name = %(name)s AND weights_hash = %(weights_hash)s;
 
 -- name: embedding_set_list
 -- The embedding sets of a gallery.
-SELECT s.id, s.gallery_id, s.model_id, m.name AS model, m.dimensions, s.level, s.window_tiles, s.index_kind
+SELECT
+    s.id, s.gallery_id, s.model_id, m.name AS model, m.weights_hash, m.dimensions, s.level, s.window_tiles, s.index_kind
 FROM embedding_set AS s
 JOIN model AS m ON m.id = s.model_id
 WHERE s.gallery_id = %(gallery_id)s
@@ -45,6 +46,10 @@ ALTER TABLE embedding ATTACH PARTITION {partition} FOR VALUES IN ({set_id});
 -- name: embedding_partition_drop
 -- Drop a set's vectors and index.
 DROP TABLE IF EXISTS {partition};
+
+-- name: embedding_set_delete
+-- Delete an embedding set; its partition is dropped before.
+DELETE FROM embedding_set WHERE id = %(set_id)s;
 
 -- name: embedding_pending
 -- Blocks of cells that hold tiles without a vector, and how many such tiles, in the order of (row, column).
