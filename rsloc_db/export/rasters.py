@@ -15,7 +15,7 @@ from pyproj import CRS
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
-from rasterio.transform import Affine
+from rasterio.transform import Affine, xy
 
 from rsloc_db.errors import ExportError
 from rsloc_db.queries.images import open_raster
@@ -151,6 +151,6 @@ def world_suffix(suffix: str) -> str:
 
 def world_file(transform: Affine) -> str:
     """Return a world file: a, d, b, e and the centre of the upper left pixel, a line each (ESRI's format)."""
-    x, y = transform @ (0.5, 0.5)
+    x, y = (float(v) for v in xy(transform, 0, 0))
     values = (transform.a, transform.d, transform.b, transform.e, x, y)
     return "".join(f"{value!r}\n" for value in values)

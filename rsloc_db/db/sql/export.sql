@@ -114,9 +114,12 @@ FROM ellipse_map WHERE run_id = %(run)s ORDER BY query_set, name;
 
 -- name: export_places
 -- Places that were verified, chosen or not.
-SELECT id, run_id, query_set, name, rank, correlation, evidence, chosen,
-       ST_AsBinary(ST_ForcePolygonCCW(footprint)) AS geometry
-FROM place_map WHERE run_id = %(run)s ORDER BY query_set, name, rank;
+SELECT shown.id, shown.run_id, query_set, name, shown.rank, shown.correlation, shown.evidence, turn_deg, zoom, chosen,
+       ST_AsBinary(ST_ForcePolygonCCW(shown.footprint)) AS geometry
+FROM place_map AS shown
+JOIN place USING (id)
+WHERE shown.run_id = %(run)s
+ORDER BY query_set, name, shown.rank;
 
 -- name: export_cliques
 -- Cliques as stars of lines.
