@@ -44,16 +44,42 @@ COLUMNS = (
 )
 
 
+class Bench:
+    """Makes, ingests and localizes what is asked for, each once."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self._ingested: set[str] = set()
+        self._runs: dict[tuple[str, str], int] = {}
+
+    def run(self, name: str, config: str) -> int:
+        """Localize a set under a configuration, load its truth, and return the run."""
+        if (name, config) not in self._runs:
+            spec, made = SETS[name], self.arguments
+            self._ingest(spec.gallery)
+            paths = first_images(query_set(made.data, made.work, name, made.split), made.limit)
+            options: dict[str, Any] = {"gallery": spec.gallery, "truth": False, "overwrite": made.overwrite}
+            self._runs[name, config] = rsloc_db.localize(*paths, **options, **CONFIGS[config]).run
+            load_truth(paths, simulated=spec.simulated)
+        return self._runs[name, config]
+
+    def _ingest(self, gallery: str) -> None:
+        if gallery not in self._ingested:
+            source = gallery_source(self.arguments.data, self.arguments.work, gallery)
+            rsloc_db.ingest(source, name=gallery, level=LEVELS.get(gallery))
+            self._ingested.add(gallery)
+
+
 def main() -> None:
     """Make what is missing, localize, evaluate, print."""
     arguments = _arguments()
-    for config in dict.fromkeys((arguments.config, arguments.compare)):
-        if config is not None:
-            _print_table(arguments, config)
+    bench = Bench(arguments)
+    _print_table(bench, arguments.config)
     if arguments.compare is not None:
+        _print_table(bench, arguments.compare)
         for name in arguments.sets:
             print(f"\n{name}: {arguments.config} against {arguments.compare}")
-            for line in _changes(_run(arguments, name, arguments.compare), _run(arguments, name, arguments.config)):
+            for line in _changes(bench.run(name, arguments.compare), bench.run(name, arguments.config)):
                 print(f"- {line}")
 
 
@@ -75,47 +101,19 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _print_table(arguments: argparse.Namespace, config: str) -> None:
+def _print_table(bench: Bench, config: str) -> None:
     options = ", ".join(f"{name}={value}" for name, value in CONFIGS[config].items()) or "defaults"
     model = embedder()
-    print(f"\nConfiguration {config} ({options}); split {arguments.split}; model {model.name}", end=" ")
+    print(f"\nConfiguration {config} ({options}); split {bench.arguments.split}; model {model.name}", end=" ")
     print(f"{model.weights_hash[:12]}; commit {_commit()}. Brackets hold Wilson 95 % intervals in %.\n")
     print("| " + " | ".join(COLUMNS) + " |")
     print("|" + "---|" * len(COLUMNS))
     tiles = {}
-    for name in arguments.sets:
-        run = _run(arguments, name, config)
-        found = rsloc_db.evaluate(run)
+    for name in bench.arguments.sets:
+        found = rsloc_db.evaluate(bench.run(name, config))
         tiles[SETS[name].gallery] = found.run["gallery_tiles"]
         print("| " + " | ".join(_row(name, found)) + " |", flush=True)
     print("\nGalleries: " + ", ".join(f"{name} {count:,} tiles" for name, count in tiles.items()))
-
-
-def _run(arguments: argparse.Namespace, name: str, config: str) -> int:
-    """Localize a set and load its truth; return the run."""
-    spec = SETS[name]
-    _ingest(arguments, spec.gallery)
-    paths = first_images(query_set(arguments.data, arguments.work, name, arguments.split), arguments.limit)
-    key = (name, config)
-    if key not in _RUNS:
-        options: dict[str, Any] = {"gallery": spec.gallery, "truth": False, "overwrite": arguments.overwrite}
-        _RUNS[key] = rsloc_db.localize(*paths, **options, **CONFIGS[config]).run
-        load_truth(paths, simulated=spec.simulated)
-    return _RUNS[key]
-
-
-_RUNS: dict[tuple[str, str], int] = {}
-"""Runs of this very call: to overwrite is to do it once."""
-
-
-def _ingest(arguments: argparse.Namespace, gallery: str) -> None:
-    if gallery not in _INGESTED:
-        source = gallery_source(arguments.data, arguments.work, gallery)
-        rsloc_db.ingest(source, name=gallery, level=LEVELS.get(gallery))
-        _INGESTED.add(gallery)
-
-
-_INGESTED: set[str] = set()
 
 
 def _row(name: str, found: Evaluation) -> list[str]:

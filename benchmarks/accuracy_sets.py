@@ -128,7 +128,8 @@ def query_set(data: Path, work: Path, name: str, split: str) -> Path:
     if spec.shipped is not None:
         return data / spec.shipped
     seed = SEEDS[split] + list(SETS).index(name)
-    folder = work / "sets" / _fingerprint(spec.options, seed) / f"{name}-{split}"
+    # queries made otherwise are other queries: the database knows a set by its folder's name
+    folder = work / "sets" / f"{name}-{split}-{_fingerprint(spec.options, seed)}"
     if not folder.with_suffix(".csv").exists():
         options = dict(spec.options)
         if options.get("within") in {each.gallery for each in SETS.values()}:
@@ -142,7 +143,7 @@ def _fingerprint(options: dict[str, Any], seed: int) -> str:
     digest = hashlib.sha256(json.dumps([options, seed], sort_keys=True).encode())
     for module in (crops, query_sets, simulation):
         digest.update(inspect.getsource(module).encode())
-    return digest.hexdigest()[:10]
+    return digest.hexdigest()[:6]
 
 
 def covered_area(data: Path, work: Path, gallery: str) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rsloc_db.export.qgis import write_qgis as write_qgis
     from rsloc_db.export.report import write_report as write_report
     from rsloc_db.export.vector import export_run as export_run
+    from rsloc_db.image_match import match as match
     from rsloc_db.query_sets import make_queries as make_queries
     from rsloc_db.stages.ingest import ingest as ingest
 
@@ -30,6 +31,7 @@ _API = {
     "load_truth": "rsloc_db.evaluation",
     "localize": "rsloc_db.api",
     "make_queries": "rsloc_db.query_sets",
+    "match": "rsloc_db.image_match",
     "runs": "rsloc_db.evaluation",
     "write_qgis": "rsloc_db.export.qgis",
     "write_report": "rsloc_db.export.report",

@@ -21,6 +21,8 @@ Maps = NDArray[np.float32]
 """Oriented-gradient maps: (channels, rows, columns) float32, one value a cell, zero where not valid."""
 
 ORIENTATIONS = 6
+FLAT = 0.1
+"""Share of the image's median strength below which a cell and its surroundings are flat, and stay weak."""
 MIN_COVER = 0.5
 """A cell counts when at least this share of its pixels is valid."""
 
@@ -30,7 +32,7 @@ class GradientMaps:
     """Gradient maps of an image and how much of each cell is valid.
 
     Attributes:
-        maps: (C, H, W) float32, mean removed, zero in cells that are not valid; of a stack of images (N, C, H, W).
+        maps: (C, H, W) float32, means removed, zero in cells that are not valid; of a stack of images (N, C, H, W).
         cover: (H, W) float32, 1 in valid cells, else 0; of a stack (N, H, W).
     """
 
@@ -38,7 +40,9 @@ class GradientMaps:
     cover: NDArray[np.float32]
 
 
-def gradient_maps(image: Image, valid: Mask, cell_px: int, orientations: int = ORIENTATIONS) -> GradientMaps:
+def gradient_maps(
+    image: Image, valid: Mask, cell_px: int, orientations: int = ORIENTATIONS, surroundings_cells: float | None = None
+) -> GradientMaps:
     """Turn an image into maps of oriented gradients, one value a cell.
 
     Args:
@@ -46,6 +50,7 @@ def gradient_maps(image: Image, valid: Mask, cell_px: int, orientations: int = O
         valid: (H, W) bool, the pixels that are imagery.
         cell_px: side of a cell in pixels; a rest at the right and bottom edge is dropped.
         orientations: number of channels, evenly spaced over 180 degrees.
+        surroundings_cells: standard deviation of the surroundings that a cell is compared with; None for all the image.
 
     Returns:
         Maps of H // cell_px rows and W // cell_px columns.
@@ -61,7 +66,7 @@ def gradient_maps(image: Image, valid: Mask, cell_px: int, orientations: int = O
         response = np.sqrt(np.abs(gx * np.float32(np.cos(angle)) + gy * np.float32(np.sin(angle))))
         stack[k] = _to_cells(response, size, cell_px)
     stack /= np.maximum(cover, np.float32(1e-3))
-    return _normalise(stack, cover >= MIN_COVER)
+    return _normalise(stack, cover >= MIN_COVER, surroundings_cells)
 
 
 def _to_cells(values: NDArray[np.float32], size: tuple[int, int], cell_px: int) -> NDArray[np.float32]:
@@ -74,15 +79,32 @@ def _to_cells(values: NDArray[np.float32], size: tuple[int, int], cell_px: int) 
     return np.asarray(cells, np.float32)
 
 
-def _normalise(stack: Maps, valid: Mask) -> GradientMaps:
-    """Divide each cell by its own strength (plus the image's median, so that flat cells stay weak), remove the mean."""
+def _normalise(stack: Maps, valid: Mask, surroundings_cells: float | None) -> GradientMaps:
+    """Divide each cell by its own strength plus the usual one, so that flat cells stay weak, and remove the mean.
+
+    What is usual is the image's median and mean, or the mean of a cell's surroundings: then snow, sea or cloud in one
+    part don't decide what counts in another, and maps of images that overlap come out alike where they do.
+    """
     cover = valid.astype(np.float32)
     if not valid.any():
         return GradientMaps(np.zeros_like(stack), cover)
     strength = np.linalg.norm(stack, axis=0)
-    stack = stack / (strength + max(float(np.median(strength[valid])), 1e-3))
-    mean = stack[:, valid].mean(axis=1)
-    return GradientMaps((stack - mean[:, None, None]) * cover, cover)
+    median = max(float(np.median(strength[valid])), 1e-3)
+    if surroundings_cells is None:
+        stack = stack / (strength + np.float32(median))
+        mean = stack[:, valid].mean(axis=1)
+        return GradientMaps((stack - mean[:, None, None]) * cover, cover)
+    weight = np.maximum(_around(cover, surroundings_cells), np.float32(1e-3))
+    usual = _around(strength * cover, surroundings_cells) / weight
+    stack = stack / (strength + usual + np.float32(FLAT * median))
+    means = np.stack([_around(channel * cover, surroundings_cells) / weight for channel in stack])
+    return GradientMaps(np.asarray((stack - means) * cover, np.float32), cover)
+
+
+def _around(values: NDArray[np.float32], sigma_cells: float) -> NDArray[np.float32]:
+    """Average the surroundings of each cell; what lies outside counts as zero."""
+    blurred = cv2.GaussianBlur(values, (0, 0), sigma_cells, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(blurred, np.float32)
 
 
 def pooled(maps: GradientMaps, factor: int) -> GradientMaps:
@@ -177,10 +199,31 @@ def masked_products(
     s = search if isinstance(search, Spectra) else spectra(search)
     t = template if isinstance(template, Spectra) else spectra(template, s.shape)
     rows, columns = (a - b + 1 for a, b in zip(s.size, t.size, strict=True))
+    dot, norm, overlap = (found[..., :rows, :columns] for found in _products(t, s))
+    return dot, norm, overlap
+
+
+def cyclic_products(
+    template: GradientMaps, search: GradientMaps, shape: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return what ``masked_products`` does for shifts that are cyclic: beyond the end they begin again.
+
+    Args:
+        template: (..., C, h, w) maps with (..., h, w) cover.
+        search: (..., C, H, W) maps with (..., H, W) cover; maps and cover of both are padded with zeros.
+        shape: rows and columns after which shifts begin again, no less than those of either.
+
+    Returns:
+        As ``masked_products``, each (..., *shape) float32; the last rows and columns are shifts up and to the left.
+    """
+    return _products(spectra(template, shape), spectra(search, shape))
+
+
+def _products(t: Spectra, s: Spectra) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     dot = (np.conj(t.maps) * s.maps).sum(axis=-3)
     cover, energy = np.conj(t.cover), np.conj(t.energy)
     products = np.stack([dot, energy * s.cover, cover * s.energy, cover * s.cover])
-    found = np.asarray(fft.irfft2(products, s.shape, workers=-1)[..., :rows, :columns], np.float32)
+    found = np.asarray(fft.irfft2(products, s.shape, workers=-1), np.float32)
     return found[0], found[1] * found[2], found[3]
 
 

@@ -34,6 +34,10 @@ class QueryError(RslocError):
     """A query set, a query's scale or an option of it is missing or contradictory."""
 
 
+class MatchError(RslocError):
+    """Two images cannot be compared, or the bounds within which to search are none."""
+
+
 class AreaError(RslocError):
     """An area is none, or is not on Earth."""
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -29,9 +30,14 @@ LEVEL_15_M = 4.777314267823516
 MAKE = dict[str, object]
 
 
+@cache
+def drawn() -> Image:
+    return land(700, 4)[:600]
+
+
 def source(path: Path, size: float = LEVEL_15_M, crs: str = "EPSG:3857", at: tuple[float, float] = (1e5, 6e6)) -> Path:
     """A georeferenced piece of drawn land, 700 x 600 px."""
-    bands = np.moveaxis(land(700, 4)[:600], -1, 0)
+    bands = np.moveaxis(drawn(), -1, 0)
     return write(path, bands, crs=crs, transform=Affine(size, 0, at[0], 0, -size, at[1]))
 
 

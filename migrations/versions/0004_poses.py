@@ -1,4 +1,8 @@
-"""Say in which turn and zoom patches, cliques and places see their query."""
+"""Say in which turn and zoom patches, cliques and places see their query; have gradient maps made anew.
+
+The maps of before compared cells with the whole block, those of now with their surroundings: a template of one kind says
+nothing on the other. Galleries wait for their ingest to be run again, which makes the maps alone.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +39,16 @@ def upgrade() -> None:
                 comment="Supposed size of the query's pixel, as a multiple of the stated one",
             ),
         )
+    _forget_maps()
+
+
+def _forget_maps() -> None:
+    op.execute("UPDATE gallery SET status = 'loading' WHERE id IN (SELECT gallery_id FROM gradient_block)")
+    op.execute("DELETE FROM gradient_block")
 
 
 def downgrade() -> None:
+    _forget_maps()
     for table in TABLES:
         op.drop_column(table, "zoom")
         op.drop_column(table, "turn_deg")

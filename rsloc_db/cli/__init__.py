@@ -8,7 +8,21 @@ import psycopg
 import typer
 from rich.text import Text
 
-from rsloc_db.cli import common, db, demo, evaluate, exports, galleries, localize, maps, queries, runs, tiles, truth
+from rsloc_db.cli import (
+    common,
+    db,
+    demo,
+    evaluate,
+    exports,
+    galleries,
+    localize,
+    maps,
+    match,
+    queries,
+    runs,
+    tiles,
+    truth,
+)
 from rsloc_db.errors import RslocError
 
 app = typer.Typer(
@@ -32,6 +46,7 @@ app.command(epilog=exports.GEOREFERENCE_EXAMPLES)(exports.georeference)
 app.command(epilog=galleries.EXAMPLES)(galleries.ingest)
 app.command()(localize.localize)
 app.command("map")(maps.draw)
+app.command()(match.match)
 app.command(epilog=exports.QGIS_EXAMPLES)(exports.qgis)
 app.command(epilog=exports.REPORT_EXAMPLES)(exports.report)
 

@@ -18,6 +18,8 @@ from rsloc_db.types import Json, Pixels, Pose
 
 EXACT_WITHIN = 30_000
 """A search inside a polygon that fewer tiles touch compares all of them; the index would rarely hit any."""
+BIN_TILES = 1.5
+"""Least width of the bins of votes, in tiles; a whole number of them goes around the world."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,15 +222,20 @@ def find_cliques(conn: Connection, key: Key, target: Target, *, limit: int, p_hi
     mercator = target.grid == "web_mercator"
     y = "(1 - asinh(tan(radians(ST_Y(h.vote)))) / pi()) / 2" if mercator else "(180.0 - ST_Y(h.vote)) / 360.0"
     back = "degrees(atan(sinh(pi() * (1 - 2 * {y}))))" if mercator else "(180.0 - 360.0 * {y})"
-    lat = {name: back.format(y=f"({v} / 2 ^ %(level)s)") for name, v in (("block", "(4 * cv + 2)"), ("v", "v"))}
+    lat = back.format(y="(v / %(tiles)s)")
     text = statement("insert_cliques").format(
         v=sql.SQL(y),
-        lat_of_block=sql.SQL(f"abs({lat['block']})"),
-        lat_of_place=sql.SQL(f"abs({lat['v']})"),
-        lat_of_center=sql.SQL(f"greatest(-90.0, least(90.0, {lat['v']}))"),
+        lat_of_line=sql.SQL(f"abs({back.format(y='((l.bv + 0.5) * %(bin)s / %(tiles)s)')})"),
+        lat_of_place=sql.SQL(f"abs({lat})"),
+        lat_of_center=sql.SQL(f"greatest(-90.0, least(90.0, {lat}))"),
     )
-    place = {"gallery_id": target.gallery_id, "level": target.level}
+    tiles = 2**target.level
+    bins = max(int(tiles / BIN_TILES), 1)
+    place = {"gallery_id": target.gallery_id, "level": target.level, "tiles": tiles, "bins": bins, "bin": tiles / bins}
+    # the planner knows nothing of the sizes in between, and would compare all with all
+    conn.execute("SELECT set_config('enable_nestloop', 'off', true)")
     conn.execute(text, {**key.columns, **place, "limit": limit, "p_hit": p_hit})
+    conn.execute("SELECT set_config('enable_nestloop', 'on', true)")
 
 
 def ranked_cliques(conn: Connection, key: Key, limit: int) -> list[CliqueRow]:

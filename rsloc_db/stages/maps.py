@@ -30,6 +30,9 @@ BLOCK_TILES = 8
 BLOCK_CELLS = BLOCK_TILES * TILE_PX // CELL_PX
 STEP = 2
 """Pixels are averaged by this before edges are looked for: finer ones are noise at this cell size."""
+SURROUNDINGS_CELLS = 3.0
+"""What a cell is compared with, see ``gradient_maps``. Of 2.5 to 16 cells, 3 told true from wrong places best on Blue
+Marble in other months and on simulated seasons; the whole image did worst (docs/results.md)."""
 KEPT_BLOCKS = 2048
 """Blocks kept in memory by a process: 220 MB."""
 
@@ -99,7 +102,7 @@ def map_block(job: MapJob) -> tuple[bytes, bytes]:
     last = min(BLOCK_TILES, 2**job.key.level) - 1
     conn = worker_connection(job.url)
     pixels = load_mosaic(conn, job.gallery, job.key.level, (column, column + last), (row, row + last), STEP)
-    found = gradient_maps(*pixels, CELL_PX // STEP)
+    found = gradient_maps(*pixels, CELL_PX // STEP, surroundings_cells=SURROUNDINGS_CELLS)
     # levels 0 to 2 have fewer tiles than a block
     rest = [(0, BLOCK_CELLS - n) for n in found.cover.shape]
     maps = np.pad(np.rint(np.clip(found.maps, -1, 1) * 127).astype(np.int8), [(0, 0), *rest])

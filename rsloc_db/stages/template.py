@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rsloc_db.correlation import GradientMaps, gradient_maps
-from rsloc_db.stages.maps import CELL_PX, STEP
+from rsloc_db.stages.maps import CELL_PX, STEP, SURROUNDINGS_CELLS
 from rsloc_db.stages.query import Query
 from rsloc_db.stages.reference import Box, Reference, footprint_box, resample, to_grid
 from rsloc_db.types import AS_STATED, Pose
@@ -75,5 +75,5 @@ class Templates:
             min(box.right, x_cell + half), min(box.bottom, y_cell + half),
         )  # fmt: skip
         pixels = resample(query, center, self.reference, box, STEP)
-        maps = gradient_maps(*pixels, CELL_PX // STEP)
+        maps = gradient_maps(*pixels, CELL_PX // STEP, surroundings_cells=SURROUNDINGS_CELLS)
         return Template(maps, (x - box.left) / CELL_PX, (y - box.top) / CELL_PX)

@@ -8,7 +8,7 @@ decides the aspect), and both become oriented-gradient maps. First every candida
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import shapely
@@ -18,7 +18,7 @@ from rsloc_db.correlation import correlate, gradient_maps, peak
 from rsloc_db.db.runs import CliqueRow
 from rsloc_db.frames import Frame
 from rsloc_db.grids import TILE_PX
-from rsloc_db.stages.maps import CELL_PX
+from rsloc_db.stages.maps import CELL_PX, SURROUNDINGS_CELLS
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
 from rsloc_db.stages.reference import (
@@ -170,8 +170,9 @@ def compare_pixels(query: Query, fit: Fit, reference: Reference) -> Fit | None:
     pixels, mask = reference.pixels(box.grown(margin), step)
     if not mask.any():
         return None
-    template = gradient_maps(*resample(query, fit.center, reference, box, step), FINE_CELLS)
-    row, column, score = peak(correlate(template, gradient_maps(pixels, mask, FINE_CELLS)))
+    near = partial(gradient_maps, cell_px=FINE_CELLS, surroundings_cells=2 * SURROUNDINGS_CELLS)
+    template = near(*resample(query, fit.center, reference, box, step))
+    row, column, score = peak(correlate(template, near(pixels, mask)))
     if score <= 0:
         return None
     moved = shift_center(fit.center, reference, column * px - margin, row * px - margin)
