@@ -1,4 +1,4 @@
-"""Which layers a run has, and reading them: one home for exports and for the QGIS project."""
+"""Which layers of a run can be exported, and reading them."""
 
 from __future__ import annotations
 
@@ -22,30 +22,26 @@ class Layer:
         name: what it is called in files and commands.
         shape: type of its geometries (EPSG:4326).
         view: the view that it is made from, whose comment says what it is.
-        geometry: that view's column of geometries.
-        of_run: whether the view has a column run_id; coverage and truth belong to no run.
     """
 
     name: str
     shape: Shape
     view: str
-    geometry: str
-    of_run: bool = True
 
 
 LAYERS = {
     layer.name: layer
     for layer in (
-        Layer("localizations", "MultiPolygon", "localization_map", "footprint"),
-        Layer("queries", "Point", "query_map", "center"),
-        Layer("ellipses", "MultiPolygon", "ellipse_map", "ellipse"),
-        Layer("places", "MultiPolygon", "place_map", "footprint"),
-        Layer("cliques", "MultiLineString", "clique_map", "lines"),
-        Layer("votes", "Point", "vote_map", "vote"),
-        Layer("matches", "MultiLineString", "match_map", "line"),
-        Layer("truth", "MultiPolygon", "evaluation_truth_map", "footprint", of_run=False),
-        Layer("errors", "MultiLineString", "evaluation_error_map", "line"),
-        Layer("coverage", "MultiPolygon", "coverage_map", "footprint", of_run=False),
+        Layer("localizations", "MultiPolygon", "localization_map"),
+        Layer("queries", "Point", "query_map"),
+        Layer("ellipses", "MultiPolygon", "ellipse_map"),
+        Layer("places", "MultiPolygon", "place_map"),
+        Layer("cliques", "MultiLineString", "clique_map"),
+        Layer("votes", "Point", "vote_map"),
+        Layer("matches", "MultiLineString", "match_map"),
+        Layer("truth", "MultiPolygon", "evaluation_truth_map"),
+        Layer("errors", "MultiLineString", "evaluation_error_map"),
+        Layer("coverage", "MultiPolygon", "coverage_map"),
     )
 }
 MOST_WANTED = "localizations"
