@@ -50,6 +50,10 @@ class RunError(RslocError):
     """A run does not exist or cannot be continued."""
 
 
+class ExportError(RslocError):
+    """A file to write has an unknown format, needs a package that is missing, or cannot be written."""
+
+
 class WorkerError(RslocError):
     """A worker process died."""
 

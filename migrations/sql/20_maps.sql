@@ -74,7 +74,11 @@ SELECT
 FROM clique
 JOIN query ON query.id = clique.query_id
 LEFT JOIN LATERAL (
-    SELECT ST_Multi(ST_Collect(ST_MakeLine(clique.center, tile.center))) AS lines
+    -- the shorter way: across the antimeridian a line runs on past 180 degrees
+    SELECT ST_Multi(ST_Collect(ST_MakeLine(
+        clique.center,
+        ST_Translate(tile.center, 360 * round((ST_X(clique.center) - ST_X(tile.center)) / 360), 0)
+    ))) AS lines
     FROM clique_hit
     JOIN hit ON hit.id = clique_hit.hit_id
     JOIN tile ON tile.id = hit.tile_id

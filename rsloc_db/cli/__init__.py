@@ -8,7 +8,21 @@ import psycopg
 import typer
 from rich.text import Text
 
-from rsloc_db.cli import common, db, demo, evaluate, galleries, localize, maps, match, queries, runs, tiles, truth
+from rsloc_db.cli import (
+    common,
+    db,
+    demo,
+    evaluate,
+    exports,
+    galleries,
+    localize,
+    maps,
+    match,
+    queries,
+    runs,
+    tiles,
+    truth,
+)
 from rsloc_db.errors import RslocError
 
 app = typer.Typer(
@@ -27,10 +41,14 @@ app.add_typer(truth.app, name="truth")
 app.command()(demo.demo)
 app.command()(evaluate.compare)
 app.command()(evaluate.evaluate)
+app.command(epilog=exports.EXPORT_EXAMPLES)(exports.export)
+app.command(epilog=exports.GEOREFERENCE_EXAMPLES)(exports.georeference)
 app.command(epilog=galleries.EXAMPLES)(galleries.ingest)
 app.command()(localize.localize)
 app.command("map")(maps.draw)
 app.command()(match.match)
+app.command(epilog=exports.QGIS_EXAMPLES)(exports.qgis)
+app.command(epilog=exports.REPORT_EXAMPLES)(exports.report)
 
 
 @app.callback()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from psycopg.conninfo import conninfo_to_dict
 from rich.table import Table
 
 from rsloc_db.cli import common
@@ -44,7 +43,7 @@ def demo(
         bar.advance()
     evaluate(found.run, queries=False, json=False)
     _print_queries(found)
-    _print_next(found.run, url, page, picture)
+    _print_next(found.run, page, picture)
     common.stdout.print(f"\ndone in {time.monotonic() - began:.0f} s")
 
 
@@ -69,11 +68,8 @@ def _row(query: Json, found: Demo) -> tuple[str, ...]:
     return query["name"], query["verdict"], *place, known
 
 
-def _print_next(run: int, url: str, page: Path, picture: Path) -> None:
+def _print_next(run: int, page: Path, picture: Path) -> None:
     program = _program()
-    parts = conninfo_to_dict(url)
-    names = {"host": "host", "port": "port", "database": "dbname", "user": "user"}
-    address = ", ".join(f"{name} {parts[key]}" for name, key in names.items() if parts.get(key))
     columns = "name, verdict, lon_deg, lat_deg, ellipse_a_m"
     select = f"SELECT {columns} FROM localization_map WHERE run_id = {run}"  # noqa: S608 (shown, not run)
     lines = {
@@ -81,8 +77,8 @@ def _print_next(run: int, url: str, page: Path, picture: Path) -> None:
         "picture": str(picture),
         "every query": f"{program} evaluate {run} --queries",
         "psql": f'{program} db psql -c "{select}"',
-        "QGIS": f"Layer, Add Layer, Add PostGIS Layers, New: {address}, password as in `{program} db url`; "
-        "then add localization_map, ellipse_map and evaluation_truth_map",
+        "report": f"{program} report {run} --out {page.with_name('report.html')}",
+        "QGIS": f"{program} qgis {run} --out {page.with_name('demo.qgz')}",
     }
     common.stdout.print()
     for name, value in lines.items():

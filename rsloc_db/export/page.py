@@ -13,12 +13,14 @@ import numpy as np
 import plotly.graph_objects as go
 
 from rsloc_db.export.run_map import QueryMap, Ring, RunMap
-from rsloc_db.types import Bounds, Image
+from rsloc_db.types import Bounds, Floats, Image
 
 JPEG_QUALITY = 82
 COLOURS = {"accepted": "#ffb000", "ambiguous": "#ff66c4", "not_here": "#9aa0a6", "failed": "#ff3b30"}
 WIDE_DEG = 60.0
 """Maps of a greater height are drawn in plain longitude and latitude, smaller ones true to shape in their middle."""
+CONFIG = {"scrollZoom": True, "displaylogo": False, "responsive": True}
+"""Of plotly."""
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -40,14 +42,17 @@ Base map: {credit}.</p>
 <table><tr><th></th><th>query</th><th>verdict</th><th>confidence</th><th>lon, lat</th><th>95 % ellipse</th>
 <th>error</th><th>why</th></tr>
 {rows}</table>
-<script>
-for (const row of document.querySelectorAll("tr[data-box]")) row.addEventListener("click", () => {{
-  const [west, south, east, north] = row.dataset.box.split(" ").map(Number);
-  Plotly.relayout("map", {{"xaxis.range": [west, east], "yaxis.range": [south, north]}});
-  document.getElementById("map").scrollIntoView();
-}});
-</script></body></html>
+{script}</body></html>
 """
+
+ZOOM = """<script>
+for (const part of document.querySelectorAll("[data-box]")) part.addEventListener("click", () => {
+  const [west, south, east, north] = part.dataset.box.split(" ").map(Number);
+  Plotly.relayout("map", {"xaxis.range": [west, east], "yaxis.range": [south, north]});
+  document.getElementById("map").scrollIntoView();
+});
+</script>"""
+"""Shows on the map what is clicked, by its data-box: west, south, east, north in degrees."""
 
 
 def write_page(found: RunMap, path: Path) -> None:
@@ -61,11 +66,11 @@ def write_page(found: RunMap, path: Path) -> None:
         include_plotlyjs=True,
         div_id="map",
         default_height="74vh",
-        config={"scrollZoom": True, "displaylogo": False, "responsive": True},
+        config=CONFIG,
     )
     credit = "; ".join(found.attributions) or f"gallery {', '.join(found.galleries) or '(none left)'}"
     rows = "\n".join(_row(query) for query in found.queries)
-    text = PAGE.format(title=escape(found.summary()), credit=escape(credit), plot=plot, rows=rows)
+    text = PAGE.format(title=escape(found.summary()), credit=escape(credit), plot=plot, rows=rows, script=ZOOM)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
@@ -188,9 +193,14 @@ def _box_of(q: QueryMap) -> str:
     outlines = q.found or q.truth
     if not outlines:
         return ""
-    lon, lat = np.array(outlines[0]).T
+    return f' data-box="{box_around(np.array(outlines[0]))}"'
+
+
+def box_around(points: Floats) -> str:
+    """Return a box around (N, 2) lon, lat with a margin, as a page's data-box."""
+    lon, lat = points.T
     x, y = np.ptp(lon) * 0.2, np.ptp(lat) * 0.2
-    return f' data-box="{lon.min() - x:.6f} {lat.min() - y:.6f} {lon.max() + x:.6f} {lat.max() + y:.6f}"'
+    return f"{lon.min() - x:.6f} {lat.min() - y:.6f} {lon.max() + x:.6f} {lat.max() + y:.6f}"
 
 
 def data_uri(image: Image) -> str:

@@ -96,7 +96,7 @@ SELECT stage, queries, p50, p90, longest FROM evaluation_seconds WHERE run_id = 
 -- name: evaluation_queries
 -- Each query of a run, judged, with the rank of its true place after each stage.
 SELECT
-    judged.name, judged.state, judged.verdict, judged.confidence, judged.error_m, judged.corner_error_m,
+    judged.name, judged.state, judged.verdict, judged.confidence, judged.error_m, judged.error_tiles, judged.corner_error_m,
     judged.in_ellipse, ranked.retrieve AS retrieve_rank, ranked.cliques AS clique_rank, ranked.verify AS verify_rank,
     judged.total_s
 FROM evaluation_query AS judged
