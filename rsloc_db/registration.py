@@ -33,6 +33,8 @@ DETAIL_CELLS = 3.0
 """What is wider than about this many cells is no detail."""
 LIKENESS_PX = 512
 """Likeness is measured on at most this many pixels a side."""
+FINISHED = 2
+"""How many suppositions are refined to the end."""
 SEARCH_PX = 640
 """Images are shrunk to this many pixels a side before turn and scale are searched."""
 RELIEF = 1.0
@@ -111,7 +113,7 @@ def scale_of(matrix: Floats) -> float:
 
 
 def register(
-    pair: Pair, scales: tuple[float, float] = SCALES, turns_deg: tuple[float, float] = TURNS_DEG, keep: int = 3
+    pair: Pair, scales: tuple[float, float] = SCALES, turns_deg: tuple[float, float] = TURNS_DEG, keep: int = 8
 ) -> Registration | None:
     """Find the affine transform that brings the first image of a pair onto the second.
 
@@ -119,13 +121,20 @@ def register(
         pair: the images.
         scales: least and greatest scale, pixels of B for each pixel of A.
         turns_deg: least and greatest turn, degrees clockwise.
-        keep: how many suppositions to refine.
+        keep: how many suppositions to try; all are refined coarsely and the best of them to the end.
 
     Returns:
         The transform that makes the images most alike, matched or not, or None where too little can be compared.
     """
-    found = [refine(pair, one.matrix) for one in suppositions(pair, scales, turns_deg, keep)]
-    return max((one for one in found if one is not None), key=lambda one: one.likeness, default=None)
+    coarse, fine = LEVELS[:1], LEVELS[1:]
+    begun = _refined(pair, [one.matrix for one in suppositions(pair, scales, turns_deg, keep)], coarse)
+    return next(iter(_refined(pair, [one.matrix for one in begun[:FINISHED]], fine)), None)
+
+
+def _refined(pair: Pair, matrices: Sequence[Floats], levels: Sequence[Level]) -> list[Registration]:
+    """Refine suppositions; those with too few blocks are left out, the best comes first."""
+    found = [refine(pair, matrix, levels) for matrix in matrices]
+    return sorted((one for one in found if one is not None), key=lambda one: -one.likeness)
 
 
 def suppositions(
