@@ -18,11 +18,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 import rsloc_db
 from rsloc_db.geometry import CHI2_95
 from rsloc_db.queries import load_image
-from rsloc_db.registration import center_of
+from rsloc_db.registration import SCALES, center_of, scale_of
+from rsloc_db.rims import without_rim
 from rsloc_db.types import Floats
 
 COLUMNS = (
@@ -91,19 +93,27 @@ def _match(a: Path, b: Path) -> Answer:
 def _sift(a: Path, b: Path) -> Answer:
     started = time.process_time()
     sift = cv2.SIFT.create(4000)
-    (points_a, of_a), (points_b, of_b) = (
-        sift.detectAndCompute(cv2.cvtColor(load_image(path)[0], cv2.COLOR_RGB2GRAY), None) for path in (a, b)
-    )
+    (points_a, of_a), (points_b, of_b) = (_keypoints(sift, path) for path in (a, b))
     pairs = [two for two in cv2.BFMatcher().knnMatch(of_a, of_b, k=2) if len(two) == 2]
     good = [first for first, second in pairs if first.distance < 0.8 * second.distance]
-    matrix, inliers = None, 0
+    matrix: Floats | None = None
+    inliers = 0
     if len(good) >= 3:
         from_xy = np.array([points_a[m.queryIdx].pt for m in good])
         to_xy = np.array([points_b[m.trainIdx].pt for m in good])
         found, inlier = cv2.estimateAffinePartial2D(from_xy, to_xy, ransacReprojThreshold=3, maxIters=10000)
         if np.any(inlier):
             matrix, inliers = np.asarray(found, float), int(np.sum(inlier))
-    return Answer(matrix, inliers >= MIN_SIFT_INLIERS, None, time.process_time() - started)
+    # RANSAC likes to shrink all of A to one point of B
+    sane = matrix is not None and SCALES[0] <= scale_of(matrix) <= SCALES[1]
+    return Answer(matrix, sane and inliers >= MIN_SIFT_INLIERS, None, time.process_time() - started)
+
+
+def _keypoints(sift: cv2.SIFT, path: Path) -> tuple[Sequence[cv2.KeyPoint], NDArray[np.float32]]:
+    image, valid = load_image(path)
+    seen = without_rim(image, valid).astype(np.uint8)
+    points, of_them = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), seen)
+    return points, np.asarray(of_them, np.float32)
 
 
 def _row(folder: Path, found: dict[int, Answer], false: Sequence[Answer]) -> list[str]:

@@ -8,6 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import rasterio
+from pyproj import Transformer
 from typer.testing import CliRunner, Result
 
 import rsloc_db
@@ -180,6 +182,18 @@ def test_real_pairs_are_matched(shared_data: Path, k: int) -> None:
     centre = np.array([(width - 1) / 2, (height - 1) / 2, 1])
     off = (found.registration.matrix - np.loadtxt(optical / f"gt_{k}.txt")) @ centre
     assert np.hypot(*off) < 5
+
+
+def test_two_years_in_two_utm_zones_are_matched_to_a_pixel(shared_data: Path) -> None:
+    folder = shared_data / "pairs" / "s2_california"
+    red, blue = folder / "crop20200802" / "B04.tif", folder / "crop20210708" / "B02.tif"
+    found = rsloc_db.match(red, blue)
+    assert found.matched
+    with rasterio.open(red) as a, rasterio.open(blue) as b:
+        there = Transformer.from_crs(a.crs, b.crs, always_xy=True)
+        column, row = ~b.transform @ there.transform(*(a.transform @ (a.width / 2, a.height / 2)))
+    # georeferences count from the corner of the first pixel
+    np.testing.assert_allclose(found.as_dict()["center"], [column - 0.5, row - 0.5], atol=1)
 
 
 @pytest.mark.parametrize(("a", "b"), [(2, 4), (12, 20)])
