@@ -59,6 +59,8 @@ class Bench:
             self._ingest(spec.gallery)
             paths = first_images(query_set(made.data, made.work, name, made.split), made.limit)
             options: dict[str, Any] = {"gallery": spec.gallery, "truth": False, "overwrite": made.overwrite}
+            if spec.own_pixels:
+                options["reference_error"] = 0.0
             self._runs[name, config] = rsloc_db.localize(*paths, **options, **CONFIGS[config]).run
             load_truth(paths, simulated=spec.simulated)
         return self._runs[name, config]

@@ -55,6 +55,11 @@ class QuerySetSpec:
     options: dict[str, Any] = field(default_factory=dict)
     simulated: bool | None = None
 
+    @property
+    def own_pixels(self) -> bool:
+        """Whether queries are cut out of the very images that the gallery holds, which then has no error of its own."""
+        return self.gallery == "mini" and self.simulated is not False
+
 
 def _rsloc(names: tuple[str, ...]) -> Callable[[Path, Path], list[Path]]:
     def find(data: Path, _: Path) -> list[Path]:

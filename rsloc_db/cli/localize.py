@@ -46,6 +46,9 @@ def localize(
     ] = None,
     within: Within = None,
     retrieval: Annotated[str, typer.Option(help="How candidates are found: knn | exhaustive | auto.")] = "auto",
+    reference_error: Annotated[
+        float, typer.Option(min=0, help="Error of the gallery itself, in its pixels; the ellipses hold it.")
+    ] = 0.75,
     top: Annotated[int, typer.Option(min=1, max=40, help="Places to show for each image.")] = 5,
     model: Annotated[str, typer.Option(help="Model whose embeddings are searched, as given to ingest.")] = DEFAULT,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin a new run where an equal one exists.")] = False,
@@ -90,6 +93,7 @@ def localize(
             gallery=gallery,
             within=within,
             retrieval=cast(Retrieval, retrieval),
+            reference_error=reference_error,
             top=top,
             model=model,
             overwrite=overwrite,

@@ -61,7 +61,7 @@ def localize_query(
         lap("retrieve")
         candidates = cliques(conn, key, targets, options)
         lap("cliques")
-        fits = compare_cliques(candidates, templates)
+        fits = compare_cliques(candidates, templates, options)
         if options.free:
             fits = settle_poses(fits, templates, options)
     verified = verify(query, fits, near, options)
@@ -79,6 +79,6 @@ def localize_query(
         lap("verify")
         places = places_of(refine_fits(query, verified, near, trials=len(fits), free=options.free))
     decision = decide(places, len(fits))
-    store(conn, key, places, decision)
+    store(conn, key, places, decision, options.reference_error_px)
     lap("refine")
     return decision

@@ -26,5 +26,5 @@ def cliques(conn: Connection, key: Key, targets: Sequence[Target], options: Opti
         options: cliques to keep a gallery level, and to return.
     """
     for target in {(t.gallery_id, t.level): t for t in targets}.values():
-        find_cliques(conn, key, target, limit=options.cliques, p_hit=P_HIT)
-    return ranked_cliques(conn, key, options.cliques)
+        find_cliques(conn, key, target, limit=options.candidates, p_hit=P_HIT)
+    return ranked_cliques(conn, key, options.candidates)

@@ -29,8 +29,6 @@ PEAKS = 5
 """Places kept of each chunk."""
 AUTO_BLOCKS = 1500
 """Automatic retrieval searches at most this many blocks of 8 x 8 tiles exhaustively: 96,000 tiles, a few seconds."""
-TURN_STEP_DEG = 10.0
-"""Turns of the whole query lie closer than those of its patches: its rim moves farther."""
 FREE_CELLS = 14
 """Cells are averaged in search of a pose as long as this many a side remain of the query."""
 FREE_BAND = 0.05
@@ -55,7 +53,7 @@ def exhaustive(templates: Mapping[tuple[int, int], Templates], options: Options)
         for (gallery_id, level), of_level in templates.items()
         for score, center, pose in _peaks_of(of_level, _coarse(of_level, options), options.within)
     ]
-    return sorted(found, key=lambda f: -f.correlation)[: options.cliques]
+    return sorted(found, key=lambda f: -f.correlation)[: options.candidates]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +80,14 @@ def _coarse(templates: Templates, options: Options) -> Coarse:
     lat_deg = templates.reference.cell_center(0, templates.reference.maps.blocks(options.within)[0][1] * BLOCK_CELLS)[1]
     side = min(templates.at(lat_deg).maps.cover.shape)
     pool = next((n for n in (4, 2) if side >= n * FREE_CELLS), 1)
-    return Coarse(poses(options, TURN_STEP_DEG), pool, 24 * pool, FREE_BAND)
+    return Coarse(poses(options), pool, 24 * pool, FREE_BAND)
 
 
 def is_affordable(references: References, options: Options) -> bool:
     """Tell whether automatic retrieval may search these gallery levels exhaustively: not when they are large."""
     if options.retrieval != "auto":
         return False
-    tried = len(poses(options, TURN_STEP_DEG)) if options.free else 1
+    tried = len(poses(options)) if options.free else 1
     limit = AUTO_BLOCKS if tried == 1 else AUTO_BLOCKS * FREE_SPEED // tried
     return sum(len(reference.maps.blocks(options.within)) for reference in references.values()) <= limit
 

@@ -25,7 +25,10 @@ class Options:
             ``auto``: knn, and exhaustive where that finds nothing in a gallery that is not too large.
         rotation: ``north_up``, or ``free`` where the turn of the images is not known.
         gsd_factor: by which factor the stated scale may be wrong, either way; 1 where it is right to a few per cent.
-        cliques: most candidates that are compared with stored gradient maps, or that exhaustive retrieval returns.
+        reference_error_px: stated error of the gallery itself, standard deviation an axis in its pixels: makers of
+            imagery disagree by about one pixel over the same ground, and no match against one of them can know better.
+        cliques: most candidates that are compared with stored gradient maps, or that exhaustive retrieval returns;
+            three times as many where poses are guesses.
         settled: most candidates whose turn and scale are looked for more closely, where these are not known.
         verified: most places that are compared with pixels.
         refined: most places that are refined.
@@ -39,8 +42,9 @@ class Options:
     retrieval: Retrieval = "auto"
     rotation: Rotation = "north_up"
     gsd_factor: float = 1.0
+    reference_error_px: float = 0.75
     cliques: int = 40
-    settled: int = 16
+    settled: int = 24
     verified: int = 10
     refined: int = 6
 
@@ -48,6 +52,11 @@ class Options:
     def free(self) -> bool:
         """Whether turn or scale are looked for."""
         return self.rotation == "free" or self.gsd_factor > 1.0
+
+    @property
+    def candidates(self) -> int:
+        """Candidates that are kept: a guessed pose makes the right one less likely to be among the first."""
+        return 3 * self.cliques if self.free else self.cliques
 
     def as_json(self) -> Json:
         """Return the options for ``run.settings``."""

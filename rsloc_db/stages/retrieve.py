@@ -30,13 +30,13 @@ BAND_RATIO = 1.13
 """A band of latitudes spans at most this ratio of cos(latitude): half of it is the largest error of scale."""
 ENOUGH_PATCHES = 12
 """Below this many patches they are cut closer together."""
-FREE_PATCHES = 600
+FREE_PATCHES = 900
 """Where poses are tried, they share so many patches of the widest windows."""
 UPRIGHT_SHRINK = 1.5
 """Turned queries are laid north up at pixels larger by this: patches are averaged down farther anyway."""
 MIN_HITS = 20
 """Fewest tiles a patch."""
-MIN_VALID = 0.8
+MIN_VALID = 0.7
 """Least share of a patch that must be imagery."""
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from rsloc_db.correlation import correlate, gradient_maps, peak
+from rsloc_db.correlation import correlate, gradient_maps, peak, pooled
 from rsloc_db.db.runs import CliqueRow
 from rsloc_db.frames import Frame
 from rsloc_db.grids import TILE_PX
@@ -31,11 +31,14 @@ from rsloc_db.stages.reference import (
     shift_center,
     to_grid,
 )
+from rsloc_db.stages.template import MAX_CELLS as MAX_TEMPLATE_CELLS
 from rsloc_db.stages.template import Template, Templates
 from rsloc_db.types import Pose
 
 SEARCH_CELLS = 24
 """How far a clique's centre may be off, in cells of 16 px: a tile and a half."""
+FREE_POOL, FREE_CELLS = 2, 24
+"""Cells averaged into one, and most of these a side, where poses are guesses."""
 SETTLE_CELLS = 8
 """The same while poses are settled."""
 SETTLE_MAX_CELLS = 96
@@ -88,13 +91,20 @@ def stands_out(fits: Sequence[Fit]) -> bool:
     return len(fits) == 1 and fits[0].correlation >= CLEAR_CORRELATION
 
 
-def compare_cliques(cliques: Sequence[CliqueRow], templates: Mapping[tuple[int, int], Templates]) -> list[Fit]:
-    """Compare a query's templates with the stored gradient maps around each clique's centre; see ``Fit``."""
+def compare_cliques(
+    cliques: Sequence[CliqueRow], templates: Mapping[tuple[int, int], Templates], options: Options
+) -> list[Fit]:
+    """Compare a query's templates with the stored gradient maps around each clique's centre; see ``Fit``.
+
+    A guessed pose is a few degrees or per cent off: there the middle of the query is compared, on coarser cells.
+    """
     found = []
+    pool, max_cells = (FREE_POOL, FREE_POOL * FREE_CELLS) if options.free else (1, MAX_TEMPLATE_CELLS)
     for clique in cliques:
         candidate = Candidate(clique.gallery_id, clique.level, clique.id)
         of_level, center = templates[candidate.key], (clique.lon_deg, clique.lat_deg)
-        score, moved = compare_maps(of_level.at(center[1], clique.pose), center, of_level.reference, SEARCH_CELLS)
+        template = of_level.at(center[1], clique.pose, max_cells)
+        score, moved = compare_maps(template, center, of_level.reference, SEARCH_CELLS, pool)
         if score > 0:
             found.append(Fit(candidate, moved, score, clique.pose))
     return found
@@ -126,19 +136,19 @@ def _moved(fit: Fit, templates: Templates, step: tuple[float, float]) -> Fit:
 
 
 def compare_maps(
-    template: Template, center: tuple[float, float], reference: Reference, margin: int
+    template: Template, center: tuple[float, float], reference: Reference, margin: int, pool: int = 1
 ) -> tuple[float, tuple[float, float]]:
     """Return the best correlation with stored maps around a supposed centre (lon, lat), and where that is.
 
-    ``margin`` says how far to look, in cells.
+    ``margin`` says how far to look, in cells, ``pool`` how many of them a side to average into one.
     """
     height, width = template.maps.cover.shape
     x, y = to_grid(reference, np.array(center[0]), np.array(center[1]), center)
     left = round(float(x) / CELL_PX - template.column) - margin
     top = round(float(y) / CELL_PX - template.row) - margin
     search = reference.maps.cells(left, top, width + 2 * margin, height + 2 * margin)
-    row, column, score = peak(correlate(template.maps, search))
-    return score, reference.cell_center(left + column + template.column, top + row + template.row)
+    row, column, score = peak(correlate(pooled(template.maps, pool), pooled(search, pool)))
+    return score, reference.cell_center(left + pool * column + template.column, top + pool * row + template.row)
 
 
 def _distinct(fits: Sequence[Fit], references: References) -> list[Fit]:
