@@ -55,3 +55,17 @@ def test_absent_queries_are_refused(mini: Path, mini_url: str) -> None:
     found = judged(mini, mini_url, "absent")
     assert (found["queries"], found["absent"], found["failed"]) == (10, 10, 0)
     assert (found["accepted"], found["false_places"]) == (0, 0)
+
+
+@pytest.mark.timeout(900)
+def test_turned_and_scaled_queries_are_located(mini: Path, mini_url: str, shared_data: Path, tmp_path: Path) -> None:
+    images = [
+        *sorted(shared_data.glob("rsloc/RSimages/*/a140*.tiff")),
+        *sorted(shared_data.glob("rsloc/RSimages/*/f1_*")),
+    ]
+    made = tmp_path / "posed"
+    rsloc_db.make_queries(*images, out=made, count=4, size=(1024, 1400), turn=(0, 360), season=1, seed=7)
+    run = rsloc_db.localize(made, rotation="free", url=mini_url).run
+    found = rsloc_db.evaluate(run, url=mini_url).as_dict()
+    assert (found["present"], found["failed"]) == (4, 0)
+    assert found["accepted"] == found["located_at_m"]["25"] >= 3

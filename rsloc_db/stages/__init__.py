@@ -8,6 +8,10 @@
     refine      match block by block, fit an affine transform and its covariance -> match
     decide      accepted, ambiguous or not here, and how sure                    -> localization
 
+Where turn or scale are not known, the query is supposed in a number of poses (``stages.poses``): patches are cut from
+it upright in each, votes agree within a pose, templates are laid over the maps in each. The pose of a promising place
+is then settled between these, and refinement fits what remains.
+
 A gallery comes in by ``stages.ingest``. A batch of queries goes through ``stages.localize``, which calls
 ``localize_query`` below for each, in one transaction: a query is either done with all its rows or not begun.
 """
@@ -61,9 +65,7 @@ def localize_query(
         lap("retrieve")
         candidates = cliques(conn, key, targets, options)
         lap("cliques")
-        fits = compare_cliques(candidates, templates, options)
-        if options.free:
-            fits = settle_poses(fits, templates, options)
+        fits = settle_poses(compare_cliques(candidates, templates, options), templates, options)
     verified = verify(query, fits, near, options)
     lap("verify")
     widen = options.retrieval == "exhaustive" or is_affordable(near, options)
@@ -72,8 +74,7 @@ def localize_query(
     places = places_of(refine_fits(query, promising, near, trials=len(fits), free=options.free))
     if widen and decide(places, len(fits)).verdict == "not_here":
         lap("refine")
-        others = exhaustive(templates, options)
-        fits += settle_poses(others, templates, options) if options.free else others
+        fits += settle_poses(exhaustive(templates, options), templates, options)
         lap("retrieve")
         verified = verify(query, fits, near, options)
         lap("verify")

@@ -111,7 +111,12 @@ def compare_cliques(
 
 
 def settle_poses(fits: Sequence[Fit], templates: Mapping[tuple[int, int], Templates], options: Options) -> list[Fit]:
-    """Look at the best coarse fits in poses between those that were tried, and return them, best first."""
+    """Look at the best coarse fits in poses between those that were tried, and return them, best first.
+
+    Where the pose is known all fits are returned as they are.
+    """
+    if not options.free:
+        return list(fits)
     ranked = sorted(fits, key=lambda f: -f.correlation)[: options.settled]
     settled = [_settled(fit, templates[fit.candidate.key], options) for fit in ranked]
     return sorted(settled, key=lambda f: -f.correlation)
