@@ -95,7 +95,6 @@ def cut(
     shape: tuple[int, int] = (640, 704),
     seed: int = SEED,
     turn_deg: float = 0.0,
-    season: int = QUERY_SEASON,
 ) -> Cut:
     """Cut a query of (height, width) pixels out of the land, its centre at a pixel of the land, in any CRS and turn."""
     center, (height, width) = lonlat(*at), shape
@@ -110,7 +109,7 @@ def cut(
     )
     lon, lat = Transformer.from_crs(crs, 4326, always_xy=True).transform(map_east, map_north)
     map_x, map_y = (lon + 180) * PX_PER_DEG - COLUMN * TILE_PX, (180 - lat) * PX_PER_DEG - ROW * TILE_PX
-    fine = cv2.remap(picture(seed, season), *_map(map_x, map_y), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    fine = cv2.remap(picture(seed, QUERY_SEASON), *_map(map_x, map_y), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return Cut(_camera(cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA)), crs, transform, center)
 
 

@@ -33,8 +33,8 @@ FREE_CELLS = 14
 """Cells are averaged in search of a pose as long as this many a side remain of the query."""
 FREE_BAND = 0.05
 """Bands of latitude in search of a pose."""
-FREE_SPEED = 20
-"""On averaged cells a pose takes about so much less than the stated one on fine cells."""
+FREE_BLOCKS = 12_000
+"""The same where poses are tried, counted in blocks times poses: ten seconds."""
 SHAPE_STEP = 32
 """Maps are padded to multiples of this many cells."""
 APART_CELLS = 16
@@ -51,7 +51,7 @@ def exhaustive(templates: Mapping[tuple[int, int], Templates], options: Options)
     found = [
         Fit(Candidate(gallery_id, level, None), center, score, pose)
         for (gallery_id, level), of_level in templates.items()
-        for score, center, pose in _peaks_of(of_level, _coarse(of_level, options), options.within)
+        for score, center, pose in _peaks_of(of_level, options)
     ]
     return sorted(found, key=lambda f: -f.correlation)[: options.candidates]
 
@@ -73,11 +73,10 @@ class Coarse:
     band: float
 
 
-def _coarse(templates: Templates, options: Options) -> Coarse:
+def _coarse(templates: Templates, lat_deg: float, options: Options) -> Coarse:
     """Choose cells as wide as the query bears: many poses are many correlations."""
     if not options.free:
         return Coarse([AS_STATED], 1, MAX_CELLS, BAND)
-    lat_deg = templates.reference.cell_center(0, templates.reference.maps.blocks(options.within)[0][1] * BLOCK_CELLS)[1]
     side = min(templates.at(lat_deg).maps.cover.shape)
     pool = next((n for n in (4, 2) if side >= n * FREE_CELLS), 1)
     return Coarse(poses(options), pool, 24 * pool, FREE_BAND)
@@ -87,23 +86,24 @@ def is_affordable(references: References, options: Options) -> bool:
     """Tell whether automatic retrieval may search these gallery levels exhaustively: not when they are large."""
     if options.retrieval != "auto":
         return False
-    tried = len(poses(options)) if options.free else 1
-    limit = AUTO_BLOCKS if tried == 1 else AUTO_BLOCKS * FREE_SPEED // tried
+    limit = FREE_BLOCKS // len(poses(options)) if options.free else AUTO_BLOCKS
     return sum(len(reference.maps.blocks(options.within)) for reference in references.values()) <= limit
 
 
-def _peaks_of(
-    templates: Templates, how: Coarse, within: str | None
-) -> Iterator[tuple[float, tuple[float, float], Pose]]:
+def _peaks_of(templates: Templates, options: Options) -> Iterator[tuple[float, tuple[float, float], Pose]]:
     """Yield score, centre and pose of the best places of each part of a gallery level."""
     reference = templates.reference
-    transformed = Transformed(templates, how)
-    for chunk in _chunks(templates, reference.maps.blocks(within), how.band):
+    blocks = reference.maps.blocks(options.within)
+    if not blocks:
+        return
+    lat_deg = reference.cell_center(0, blocks[len(blocks) // 2][1] * BLOCK_CELLS)[1]
+    transformed = Transformed(templates, _coarse(templates, lat_deg, options))
+    for chunk in _chunks(templates, blocks, transformed.how.band):
         left, top = (int(v) for v in chunk.min(axis=0) * BLOCK_CELLS)
         right, bottom = (int(v) for v in (chunk.max(axis=0) + 1) * BLOCK_CELLS)
         for score, column, row, pose in _chunk_peaks(reference, transformed, (left, top, right, bottom)):
             center = reference.cell_center(column, row)
-            if is_within(center, within):
+            if is_within(center, options.within):
                 yield score, center, pose
 
 
