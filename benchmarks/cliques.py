@@ -1,6 +1,6 @@
 """Measure how often the true place comes first among the cliques of simulated hits of a large gallery, and how fast.
 
-    python benchmarks/cliques.py ../shared/tools/simulate_hits.py [--shares 0.35 0.2 0.12 0.08] [--seed 1]
+    python benchmarks/cliques.py SIMULATE_HITS.py [--shares 0.35 0.2 0.12 0.08] [--seed 1]
 
 The tool makes hits over a gallery of 984 x 838 tiles: 16 patches a query, 2,000 hits each, clumped; the right tile is
 among a patch's with the probability ``share``. They are loaded into a database of their own as rows of patch and hit,

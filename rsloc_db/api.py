@@ -90,8 +90,8 @@ def localize(
         raise QueryError(f"--gsd-factor is {factor}: expected 1 to {MAX_GSD_FACTOR:.0f}")
     if not 0.0 <= reference_error < float("inf"):
         raise QueryError(f"--reference-error is {reference_error}: expected pixels, 0 or more")
-    if gsd == "unknown" and level is not None:
-        raise QueryError("--gsd unknown and --level contradict one another: give one of them")
+    if gsd == "unknown" and (level is not None or pixels not in (None, "mercator")):
+        raise QueryError("--gsd unknown goes with neither --level nor --pixels: it begins with the gallery's own level")
     names = (gallery,) if isinstance(gallery, str) else tuple(gallery) if gallery else None
     polygon = read_polygon(within) if within else None
     loaded = embedder(model)

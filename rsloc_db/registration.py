@@ -188,7 +188,7 @@ def likeness(pair: Pair, matrix: Floats) -> float:
     image of many independent cells would have by chance is about one, whatever its size.
     """
     frame, size = _frame(pair, matrix, LIKENESS_PX)
-    level = Level(LIKENESS_PX, next(cell for least, cell in ((384, 8), (192, 4), (0, 2)) if max(size) > least), 2)
+    level = Level(LIKENESS_PX, next((cell for least, cell in ((384, 8), (192, 4)) if max(size) > least), 2), 2)
     if min(size) < BLOCK_CELLS * level.cell_px:
         return 0.0
     template, search = _maps(pair, frame, frame @ _square(matrix), size, level)

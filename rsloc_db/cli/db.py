@@ -85,10 +85,16 @@ def upgrade() -> None:
     Back up first: `rsloc-db db backup before.dump`.
     """
     from rsloc_db.db import schema
+    from rsloc_db.db.connection import connect
+    from rsloc_db.db.galleries import list_galleries
 
     url = server.database_url()
     schema.upgrade(url)
     stdout.print(f"schema version {schema.current(url)}")
+    with connect(url) as conn:
+        waiting = [gallery.name for gallery in list_galleries(conn) if gallery.status == "loading"]
+    if waiting:
+        stdout.print(f"not ready: {', '.join(waiting)}; run `rsloc-db ingest` on their sources again")
 
 
 @app.command()

@@ -30,11 +30,14 @@ Within = Annotated[
 def localize(
     paths: Annotated[list[Path], typer.Argument(help="Images, folders, or RSLoc sets (folder or CSV).")],
     level: Level = None,
-    gsd: Annotated[str | None, typer.Option(help="Size of a pixel in metres, or unknown.", show_default=False)] = None,
+    gsd: Annotated[
+        str | None,
+        typer.Option(help="Size of a pixel in metres, or unknown: begin with the gallery's.", show_default=False),
+    ] = None,
     gsd_factor: Annotated[
         float | None,
         typer.Option(
-            help="By which factor the stated scale may be wrong, either way.", show_default="1; 1.5 for --gsd unknown"
+            help="By which factor the stated scale may be wrong, 1 to 4.", show_default="1; 1.5 for --gsd unknown"
         ),
     ] = None,
     rotation: Annotated[

@@ -201,6 +201,11 @@ def count_tiles(conn: Connection, gallery_id: int, level: int) -> tuple[int, int
     return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
+def gallery_levels(conn: Connection, gallery_id: int) -> list[int]:
+    """Return the levels that a gallery has tiles of."""
+    return [int(row[0]) for row in conn.execute(statement("gallery_levels"), {"gallery_id": gallery_id})]
+
+
 def last_cell(conn: Connection, gallery_id: int) -> Cell | None:
     """Return the cell of the tile that was added last, or None; it may lack some of its dates."""
     row = conn.execute(statement("tile_last"), {"gallery_id": gallery_id}).fetchone()

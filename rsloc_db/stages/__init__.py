@@ -60,26 +60,31 @@ def localize_query(
     near = {(t.gallery_id, t.level): references[t.gallery_id, t.level] for t in targets}
     templates = {level: Templates(query, reference) for level, reference in near.items()}
     fits: list[Fit] = []
+    looked_at = 0
     if options.retrieval != "exhaustive":
         retrieve(conn, key, query, targets, embedder, options)
         lap("retrieve")
         candidates = cliques(conn, key, targets, options)
         lap("cliques")
-        fits = settle_poses(compare_cliques(candidates, templates, options), templates, options)
+        compared = compare_cliques(candidates, templates, options)
+        looked_at += len(compared)
+        fits = settle_poses(compared, templates, options)
     verified = verify(query, fits, near, options)
     lap("verify")
     widen = options.retrieval == "exhaustive" or is_affordable(near, options)
     # where no place stands out it is cheaper to look everywhere before any is refined
     promising = verified if stands_out(verified) or not widen else []
-    places = places_of(refine_fits(query, promising, near, trials=len(fits), free=options.free))
-    if widen and decide(places, len(fits)).verdict == "not_here":
+    places = places_of(refine_fits(query, promising, near, trials=looked_at, free=options.free))
+    if widen and decide(places, looked_at).verdict == "not_here":
         lap("refine")
-        fits += settle_poses(exhaustive(templates, options), templates, options)
+        others = exhaustive(templates, options)
+        looked_at += len(others)
+        fits += settle_poses(others, templates, options)
         lap("retrieve")
         verified = verify(query, fits, near, options)
         lap("verify")
-        places = places_of(refine_fits(query, verified, near, trials=len(fits), free=options.free))
-    decision = decide(places, len(fits))
+        places = places_of(refine_fits(query, verified, near, trials=looked_at, free=options.free))
+    decision = decide(places, looked_at)
     store(conn, key, places, decision, options.reference_error_px)
     lap("refine")
     return decision

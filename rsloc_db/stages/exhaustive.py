@@ -20,7 +20,7 @@ from rsloc_db.stages.options import Options
 from rsloc_db.stages.poses import poses
 from rsloc_db.stages.reference import Candidate, Fit, Reference, References
 from rsloc_db.stages.template import BAND, MAX_CELLS, Template, Templates
-from rsloc_db.stages.verify import is_within
+from rsloc_db.stages.verify import FREE_CELLS, is_within
 from rsloc_db.types import AS_STATED, Pose
 
 CHUNK_BLOCKS = 8
@@ -29,12 +29,14 @@ PEAKS = 5
 """Places kept of each chunk."""
 AUTO_BLOCKS = 1500
 """Automatic retrieval searches at most this many blocks of 8 x 8 tiles exhaustively: 96,000 tiles, a few seconds."""
-FREE_CELLS = 14
+MIN_FREE_CELLS = 14
 """Cells are averaged in search of a pose as long as this many a side remain of the query."""
 FREE_BAND = 0.05
 """Bands of latitude in search of a pose."""
 FREE_BLOCKS = 12_000
-"""The same where poses are tried, counted in blocks times poses: ten seconds."""
+"""Automatic retrieval searches at most so many blocks times poses where these are tried: some ten seconds."""
+KEPT_BYTES = 300_000_000
+"""Memory for transformed templates."""
 SHAPE_STEP = 32
 """Maps are padded to multiples of this many cells."""
 APART_CELLS = 16
@@ -77,9 +79,10 @@ def _coarse(templates: Templates, lat_deg: float, options: Options) -> Coarse:
     """Choose cells as wide as the query bears: many poses are many correlations."""
     if not options.free:
         return Coarse([AS_STATED], 1, MAX_CELLS, BAND)
-    side = min(templates.at(lat_deg).maps.cover.shape)
-    pool = next((n for n in (4, 2) if side >= n * FREE_CELLS), 1)
-    return Coarse(poses(options), pool, 24 * pool, FREE_BAND)
+    tried = poses(options)
+    side = min(templates.at(lat_deg).maps.cover.shape) * min(pose.zoom for pose in tried)
+    pool = next((n for n in (4, 2) if side >= n * MIN_FREE_CELLS), 1)
+    return Coarse(tried, pool, FREE_CELLS * pool, FREE_BAND)
 
 
 def is_affordable(references: References, options: Options) -> bool:
@@ -96,7 +99,8 @@ def _peaks_of(templates: Templates, options: Options) -> Iterator[tuple[float, t
     blocks = reference.maps.blocks(options.within)
     if not blocks:
         return
-    lat_deg = reference.cell_center(0, blocks[len(blocks) // 2][1] * BLOCK_CELLS)[1]
+    # where the query is smallest on the maps
+    lat_deg = min((reference.cell_center(0, (row + 0.5) * BLOCK_CELLS)[1] for _, row in blocks), key=abs)
     transformed = Transformed(templates, _coarse(templates, lat_deg, options))
     for chunk in _chunks(templates, blocks, transformed.how.band):
         left, top = (int(v) for v in chunk.min(axis=0) * BLOCK_CELLS)
@@ -113,7 +117,7 @@ def _chunks(templates: Templates, blocks: Sequence[tuple[int, int]], band: float
     for column, row in blocks:
         lat_deg = templates.reference.cell_center(0, (row + 0.5) * BLOCK_CELLS)[1]
         groups[column // CHUNK_BLOCKS, row // CHUNK_BLOCKS, templates.band(lat_deg, band)].append((column, row))
-    for key in sorted(groups):
+    for key in sorted(groups, key=lambda k: (k[2], k[:2])):
         yield np.array(groups[key])
 
 
@@ -126,7 +130,7 @@ class Transformed:
 
     def __init__(self, templates: Templates, how: Coarse) -> None:
         self._templates, self.how = templates, how
-        self._kept: dict[tuple[Pose, float, tuple[int, int]], Spectra] = {}
+        self._band, self._kept = 0.0, dict[tuple[Pose, tuple[int, int]], Spectra]()
 
     def posed(self, lat_deg: float) -> list[tuple[Pose, Template]]:
         """Return the templates of a latitude."""
@@ -135,10 +139,15 @@ class Transformed:
 
     def spectra(self, lat_deg: float, pose: Pose, template: Template, shape: tuple[int, int]) -> Spectra:
         """Return a template's transform, padded to a shape."""
-        key = pose, self._templates.band(lat_deg, self.how.band), shape
-        if key not in self._kept:
-            self._kept[key] = spectra(pooled(template.maps, self.how.pool), shape)
-        return self._kept[key]
+        band = self._templates.band(lat_deg, self.how.band)
+        if band != self._band:
+            self._band, self._kept = band, {}
+        if (pose, shape) in self._kept:
+            return self._kept[pose, shape]
+        made = spectra(pooled(template.maps, self.how.pool), shape)
+        if len(self._kept) * made.maps.nbytes < KEPT_BYTES:
+            self._kept[pose, shape] = made
+        return made
 
 
 def _chunk_peaks(

@@ -159,7 +159,9 @@ class _Ingest:
                 self.conn, pool, self.url, gallery, sets, self.model, self.model_name,
                 ahead=ahead, progress=self.progress,
             )  # fmt: skip
-            map_gallery(self.conn, pool, self.url, gallery, levels, ahead=ahead, progress=self.progress)
+            # of all its levels: an upgrade of the schema may have forgotten maps that an earlier ingest made
+            every = galleries.gallery_levels(self.conn, gallery.id)
+            map_gallery(self.conn, pool, self.url, gallery, every, ahead=ahead, progress=self.progress)
         indexes = self._index(sets)
         self._finish(gallery)
         tiles = {level: galleries.count_tiles(self.conn, gallery.id, level)[0] for level in levels}

@@ -18,7 +18,7 @@ ZOOM_STEP = 1.15
 
 
 def poses(options: Options) -> list[Pose]:
-    """Return the poses to try, the stated one first.
+    """Return the poses to try, those nearest to the stated one first.
 
     Args:
         options: whether turns are free, and by which factor the stated scale may be wrong either way.

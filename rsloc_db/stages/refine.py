@@ -56,12 +56,18 @@ class Refined:
         """Whether more matches agree than chance explains at a glance."""
         return bool(self.affine.inlier.sum() > CHANCE * self.matches.tried)
 
+    @property
+    def _in_degrees(self) -> bool:
+        return self.frame.scale.pixels == "degrees" and self.reference.grid.name == "google_earth"
+
     def reposed(self, query: Query) -> tuple[Query, tuple[float, float]]:
         """Return the query in the turn and zoom nearest to the fitted transform, and its centre."""
         half = np.array(self.frame.width_px / 2), np.array(self.frame.height_px / 2)
         lon, lat = self.to_lonlat(*half)
-        size = np.array(ground_resolution_m(self.reference.grid, self.reference.level, float(lat))) * (1, -1)
-        # the fitted linear map, from grid pixels to metres east and north
+        resolution = np.array(ground_resolution_m(self.reference.grid, self.reference.level, float(lat)))
+        # turns of a query whose pixels are degrees are turns in the plane of degrees
+        size = (np.ones(2) if self._in_degrees else resolution) * (1, -1)
+        # the fitted linear map, from grid pixels to the query's plane, east and north
         linear = (np.eye(2) + self.affine.coefficients[1:].T) * size[:, None] / size[None]
         along, across = (linear[0, 0] + linear[1, 1]) / 2, (linear[1, 0] - linear[0, 1]) / 2
         turn_deg = self.frame.pose.turn_deg - float(np.degrees(np.arctan2(across, along)))
@@ -104,11 +110,13 @@ def refine(
     step = max(1, 2 ** int(np.ceil(np.log2(max(np.sqrt(area) / MAX_SIDE_PX, 1)))))
     block = 16 if area / step**2 >= 64 * 64**2 else 8
     found = _coarse(query, center, reference, step, block)
-    if found is not None and free and found.agrees:
-        query, center = found.reposed(query)
-        found = _coarse(query, center, reference, step, block)
     if found is None:
         return None
+    if free and found.agrees:
+        reposed, moved = found.reposed(query)
+        again = _coarse(reposed, moved, reference, step, block)
+        if again is not None and again.affine.inlier.sum() >= found.affine.inlier.sum():
+            query, center, found = reposed, moved, again
     if found.agrees:
         near = found.affine.shift
         fine = _pass(query, center, reference, step=step, cell=2, block=2 * block, radius=5, expected=near)

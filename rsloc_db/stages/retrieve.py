@@ -31,7 +31,7 @@ BAND_RATIO = 1.13
 ENOUGH_PATCHES = 12
 """Below this many patches they are cut closer together."""
 FREE_PATCHES = 900
-"""Where poses are tried, they share so many patches of the widest windows."""
+"""Where poses are tried, they share so many patches of the widest windows, but for a dozen each."""
 UPRIGHT_SHRINK = 1.5
 """Turned queries are laid north up at pixels larger by this: patches are averaged down farther anyway."""
 MIN_HITS = 20
@@ -106,9 +106,11 @@ def _cut_level(
     patches: list[PatchRow] = []
     first = 0
     for window_tiles in sorted({t.window_tiles for t in here}, reverse=True):
-        if widest and len(patches) >= ENOUGH_PATCHES * len(bands):
+        if widest and len(patches) >= ENOUGH_PATCHES:
             break
-        most = max(max_patches * max(first, window_tiles) // window_tiles // len(bands), ENOUGH_PATCHES)
+        # one pose of many need not do alone
+        enough = max(ENOUGH_PATCHES // len(bands), 2) if widest else ENOUGH_PATCHES
+        most = max(max_patches * max(first, window_tiles) // window_tiles // len(bands), enough)
         cuts = [p for band in bands for p in cut(query.frame, level, window_tiles, band, most)]
         first = max(first, window_tiles if cuts else 0)
         patches += useful(query.image, query.valid, cuts)

@@ -14,6 +14,8 @@ from rsloc_db.types import AS_STATED, Pose
 
 MAX_CELLS = 384
 """Of a larger query the middle is taken: this many cells a side say enough."""
+OWN_PIXELS = {("degrees", "google_earth"), ("mercator", "web_mercator")}
+"""Pixels and grids that stretch alike."""
 BAND = 0.012
 """A template serves latitudes whose cosine differs by this share: half a cell in 80."""
 
@@ -53,13 +55,13 @@ class Templates:
         return self._made[key]
 
     def band(self, lat_deg: float, width: float = BAND) -> float:
-        """Return the latitude that stands for a band; pixels of degrees look the same at all of them.
+        """Return the latitude that stands for a band; pixels of the grid's own kind look the same at all of them.
 
         Args:
             lat_deg: a latitude.
             width: by which share the cosine of latitude may differ within a band.
         """
-        if self._query.frame.scale.pixels == "degrees" and self.reference.grid.name == "google_earth":
+        if (self._query.frame.scale.pixels, self.reference.grid.name) in OWN_PIXELS:
             return 0.0
         band = np.round(np.log(np.cos(np.radians(min(abs(lat_deg), 85.0)))) / width) * width
         return float(np.copysign(np.degrees(np.arccos(np.exp(min(band, 0.0)))), lat_deg))

@@ -40,7 +40,7 @@ SEARCH_CELLS = 24
 FREE_POOL, FREE_CELLS = 2, 24
 """Cells averaged into one, and most of these a side, where poses are guesses."""
 SETTLE_CELLS = 8
-"""The same while poses are settled."""
+"""How far a place may be off, in cells, while its pose is settled."""
 SETTLE_MAX_CELLS = 96
 """Of a larger query the middle is looked at while poses are settled."""
 SETTLE_TURNS_DEG = (5.0, 2.5, 1.25)
@@ -124,6 +124,8 @@ def settle_poses(fits: Sequence[Fit], templates: Mapping[tuple[int, int], Templa
 
 def _settled(fit: Fit, templates: Templates, options: Options) -> Fit:
     """Climb to the pose of the highest correlation with stored maps, in steps that are halved."""
+    # what it was found with came of other cells: only like is compared with like
+    fit = _moved(fit, templates, (0.0, 1.0))
     for turn_deg, zoom in zip(SETTLE_TURNS_DEG, SETTLE_ZOOMS, strict=True):
         turns = (turn_deg, -turn_deg) if options.rotation == "free" else ()
         zooms = (zoom, 1 / zoom) if options.gsd_factor > 1 else ()

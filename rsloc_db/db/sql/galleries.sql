@@ -210,3 +210,7 @@ LEFT JOIN tile_image AS i ON i.tile_id = t.id;
 -- name: tile_analyze
 -- Let the planner know the tables' new sizes.
 ANALYZE tile, tile_image;
+
+-- name: gallery_levels
+-- The levels that a gallery has tiles of.
+SELECT DISTINCT level FROM tile WHERE gallery_id = %(gallery_id)s ORDER BY level;
