@@ -133,7 +133,7 @@ def test_what_is_not_here_is_refused_in_all_turns(tmp_path: Path) -> None:
     [
         ({"gsd_factor": 0.5}, "--gsd-factor is 0.5: expected 1 to 4"),
         ({"gsd_factor": math.nan}, "--gsd-factor is nan"),
-        ({"gsd": "unknown", "level": LEVEL}, "contradict"),
+        ({"gsd": "unknown", "level": LEVEL}, "goes with neither --level nor --pixels"),
     ],
 )
 def test_options_that_make_no_sense(tmp_path: Path, options: dict[str, Any], message: str) -> None:

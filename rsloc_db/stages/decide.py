@@ -22,10 +22,9 @@ MIN_EVIDENCE = 2.0
 """A place is accepted when chance would give it less than once in 10^MIN_EVIDENCE queries."""
 RIVAL = 0.5
 """Another place with at least this share of the best one's evidence makes the answer ambiguous."""
-MATCH_SIGMA_PX = 0.05
+MATCH_SIGMA_PX = 0.08
 """What matches have in common beyond their scatter, standard deviation an axis in grid pixels: many blocks do not help
-against how both images were resampled. From the tuning split of simulated queries (docs/results.md); without it the
-ellipses of 48 small ones held 17 truths."""
+against how both images were resampled. From simulated queries (docs/results.md)."""
 
 
 @dataclass(frozen=True, slots=True)
