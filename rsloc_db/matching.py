@@ -58,6 +58,8 @@ def block_matches(
     block: int,
     radius: int,
     expected: Shift | None = None,
+    *,
+    centred: bool = False,
 ) -> Matches:
     """Find each block of a template in a map that is larger by the same margin on each side.
 
@@ -68,6 +70,7 @@ def block_matches(
         block: side of a block in cells; blocks don't overlap.
         radius: largest shift, from the expected one, in cells.
         expected: x, y in grid pixels from the template's corner -> the shift to look around, in grid pixels.
+        centred: whether to remove each block's mean: flat ones (water, ice) would else fit wherever it is as flat.
 
     Returns:
         Matches with x, y from the template's upper left corner; blocks with little imagery or structure are left out.
@@ -82,6 +85,8 @@ def block_matches(
         near = [np.rint(v / cell_px).astype(int) for v in shift]
     margin = (search.cover.shape[0] - template.cover.shape[0]) // 2
     t = _blocks(template, x, y, block)
+    if centred:
+        t = _centred(t)
     s = _blocks(search, x + margin - radius + near[0], y + margin - radius + near[1], block + 2 * radius)
     r, c, score = peaks(_correlate_blocks(t, s))
     possible = (t.cover.mean(axis=(1, 2)) > MIN_BLOCK) & (s.cover.mean(axis=(1, 2)) > MIN_BLOCK)
@@ -105,6 +110,13 @@ def _blocks(maps: GradientMaps, x: NDArray[np.int_], y: NDArray[np.int_], size: 
     y = np.clip(y, 0, maps.cover.shape[0] - size)
     boxes = [(slice(b, b + size), slice(a, a + size)) for a, b in zip(x, y, strict=True)]
     return GradientMaps(np.stack([maps.maps[:, *box] for box in boxes]), np.stack([maps.cover[box] for box in boxes]))
+
+
+def _centred(blocks: GradientMaps) -> GradientMaps:
+    """Remove the mean of each block, channel by channel."""
+    cells = np.maximum(blocks.cover.sum(axis=(1, 2)), 1.0)
+    means = blocks.maps.sum(axis=(2, 3)) / cells[:, None]
+    return GradientMaps((blocks.maps - means[..., None, None]) * blocks.cover[:, None], blocks.cover)
 
 
 def _correlate_blocks(t: GradientMaps, s: GradientMaps) -> NDArray[np.float32]:

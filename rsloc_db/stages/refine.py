@@ -156,7 +156,7 @@ def _pass(
     margin = radius + (int(_largest_shift(box, expected, x0, y0) / px) + 1 if expected else 0)
     template = gradient_maps(*resample(query, center, reference, box, step), cell)
     search = gradient_maps(*reference.pixels(box.grown(margin * px), step), cell)
-    m = block_matches(template, search, px, block, radius, around)
+    m = block_matches(template, search, px, block, radius, around, centred=True)
     return replace(m, x=m.x + left, y=m.y + top)
 
 
