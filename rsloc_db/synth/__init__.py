@@ -108,15 +108,17 @@ def synthesize(
     started = time.monotonic()
     plan, folder, bar = Plan(tiles, seed, level, origin), Path(out), progress or Silent()
     plan.check()
+    if queries < 0:
+        raise GalleryError(f"--queries is {queries}: expected 0 or more")
     count = workers or settings().workers
     gallery = folder / "Gallery" / f"galleryL{level}.db"
+    sets = {name: plan_queries(plan, name, queries, folder / "RSimages" / name) for name in SETS}
+    _check_disk(folder, gallery, tiles * TILE_BYTES + 2 * queries * QUERY_BYTES)
     with _claim(folder, plan, queries), worker_pool(count) as pool:
-        sets = {name: plan_queries(plan, name, queries, folder / "RSimages" / name) for name in SETS}
         gallery.parent.mkdir(exist_ok=True)
         with GeTilesFile(gallery) as file:
             before = file.rows()
             blocks = _missing(plan, before, gallery)
-            _check_disk(folder, tiles - before, 2 * queries)
             bar.task("draw tiles", total=tiles, done=before)
             _fill(file, in_order(pool, _draw, blocks, ahead=3 * count), bar)
             file.finish()
@@ -134,8 +136,6 @@ def synthesize(
 @contextmanager
 def _claim(folder: Path, plan: Plan, queries: int) -> Iterator[None]:
     """Make the folder this run's own: it is new, empty, or of equal arguments, and nobody else is at it."""
-    if queries < 0:
-        raise GalleryError(f"--queries is {queries}: expected 0 or more")
     wanted = {"version": VERSION, **asdict(plan), "origin": list(plan.origin), "queries": queries}
     note = folder / NOTE
     if folder.exists() and not folder.is_dir():
@@ -179,12 +179,13 @@ def _missing(plan: Plan, rows: int, gallery: Path) -> Iterator[_Block]:
     )
 
 
-def _check_disk(folder: Path, tiles: int, queries: int) -> None:
-    needed, free = tiles * TILE_BYTES + queries * QUERY_BYTES, shutil.disk_usage(folder).free
+def _check_disk(folder: Path, gallery: Path, whole_bytes: int) -> None:
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    needed = whole_bytes - (gallery.stat().st_size if gallery.exists() else 0)
+    free = shutil.disk_usage(there).free
     if free < needed:
         raise GalleryError(
-            f"{folder}: {tiles:,} tiles need about {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free: "
-            "make room, or fewer --tiles"
+            f"{folder} needs about {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free: make room, or fewer --tiles"
         )
 
 

@@ -24,7 +24,7 @@ MARGIN_PX = 32
 REGION_PX, PLACE_PX = 288, 480
 """Mean distance of the regions that fields are cut in, and of settlements; north-south pixels."""
 _BEND_PX, _MOST_BENT_PX = 13.0, 40
-_BUILT = 0.35
+_BUILT = 0.3
 """Density from which land is built up."""
 _WIDEST_PX = 420.0
 """Greatest radius of a settlement."""
@@ -273,7 +273,7 @@ def _towns(land: Land, box: Box, places: Points) -> Field:
         if away.min() < 6:
             total += np.exp(-away).astype(np.float32)
     ragged = noise.fractal(land.key(22), x, y, (120, 48, 32), 0.8)
-    return noise.enlarge(total * np.exp(np.float32(0.75) * ragged), STEP_PX, box, 2)
+    return noise.enlarge(total * np.exp(np.float32(1.0) * ragged), STEP_PX, box, 2)
 
 
 def _cover(land: Land, box: Box, fields: _Fields, wood: Mask, town: Field, crown: Field) -> Ids:
@@ -306,7 +306,9 @@ def _build(land: Land, fields: _Fields, material: Ids, town: Field, crown: Field
     hall = (column % 8 > 1) & (row % 4 > 0) & (chance[yard ^ 256] < 0.7)
     cover = np.where(works, np.where(hall, ROOF + 12, YARD), cover)
     street = ((column % 7 == 0) & (u - column < 0.55)) | ((row % 4 == 0) & (v - row < 0.45))
-    material.flat[built] = np.where(street, ROAD, cover)
+    # the outermost plots are fields still
+    taken = chance[house ^ 2048] < np.float32(1.3) * dense
+    material.flat[built] = np.where(street & (dense > 0.5), ROAD, np.where(taken, cover, material.flat[built]))
 
 
 def _house(number: Ids) -> Ids:

@@ -48,7 +48,7 @@ _CROPS = np.array(
     np.float32,
 )
 _SHARES = np.cumsum([0.22, 0.12, 0.22, 0.14, 0.08, 0.08, 0.05, 0.05, 0.04])
-_WOODS = np.array([[50, 72, 38], [34, 56, 32], [66, 66, 38]], np.float32)
+_WOODS = np.array([[44, 66, 36], [30, 52, 30], [60, 62, 36]], np.float32)
 _ROOFS = np.array(
     [
         *([150, 98, 78], [166, 112, 88], [134, 92, 76], [172, 128, 104]),
@@ -163,7 +163,7 @@ def _add_materials(colours: Field, amplitudes: Field, season: int) -> None:
         (WATER, water, 0.03, 0.03),
         (SEA, water * (0.62, 0.82, 1.15), 0.05, 0.06),
         (SHORE, np.array([198, 184, 152]), 0.05, 0.08),
-        (ROAD, np.array([150, 146, 140]), 0.06, 0.02),
+        (ROAD, np.array([140, 136, 128]), 0.06, 0.02),
         (LANE, np.array([172, 158, 130]), 0.08, 0.04),
         (GARDEN, np.array([92, 104, 70]) if season < 2 else np.array([96, 98, 70]), 0.22, 0.1),
         (YARD, np.array([156, 150, 142]), 0.12, 0.06),

@@ -34,7 +34,7 @@ def ways(seed: int, box: Box, places: Points, main_seed: int, spacing_px: tuple[
     """Return the roads that may touch a box: between the places, and main ones between points far apart."""
     reach = 2 * max(spacing_px)
     far = noise.points(main_seed, box, spacing_px, reach)
-    return [*_links(places, seed, 0.7, 10, main=False), *_links(far, main_seed, 1.8, 40, main=True)]
+    return [*_links(places, seed, 0.55, 10, main=False), *_links(far, main_seed, 1.6, 40, main=True)]
 
 
 def _links(points: Points, seed: int, half_px: float, pieces: int, *, main: bool) -> Iterator[Way]:
