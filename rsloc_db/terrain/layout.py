@@ -7,6 +7,7 @@ Settlements lie at scattered points, which roads join. All of it is a pure funct
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -168,6 +169,7 @@ def forest(land: Land, x: NDArray[np.int64], y: NDArray[np.int64]) -> Field:
     return noise.fractal(land.key(6), x, y, (13000, 5200, 1900), 0.7)
 
 
+@lru_cache(maxsize=64)
 def chances(land: Land, salt: int) -> Field:
     """Return a random number in [0, 1) for every parcel's number."""
     return noise.uniform(noise.scramble(np.arange(TABLE, dtype=np.uint32) + np.uint32(land.key(salt))))
@@ -196,12 +198,18 @@ def _fields(land: Land, box: Box) -> _Fields:
 
 def _parcels(land: Land, region: Ids, strip: Field, field: Field) -> Ids:
     """Return the number of each parcel: hashes of its region, its strip and its place in that, chained by a table."""
-    mixed = (noise.scramble(np.arange(TABLE, dtype=np.uint32) + np.uint32(land.key(11))) % TABLE).astype(np.intp)
-    chance = chances(land, 12)
-    # some strips join their neighbour
-    joined = mixed[(mixed - (chance[mixed] < 0.3)) % TABLE]
+    mixed, joined, shift = _chain(land)
     start = joined[_whole(strip, region)]
-    return np.asarray(mixed[_whole(field + chance[start], start)])
+    return mixed[_whole(field + shift[start], start)]
+
+
+@lru_cache(maxsize=4)
+def _chain(land: Land) -> tuple[Ids, Ids, Field]:
+    """Return tables for numbers: well mixed; the same, but some strips join their neighbour; where fields begin."""
+    numbers = np.arange(TABLE, dtype=np.uint32) + np.uint32(land.key(11))
+    mixed: Ids = (noise.scramble(numbers) % TABLE).astype(np.intp)
+    chance = chances(land, 12)
+    return mixed, mixed[(mixed - (chance[mixed] < 0.3)) % TABLE], chance
 
 
 def _whole(position: Field, first: Ids) -> Ids:
@@ -252,7 +260,11 @@ def _nearest(box: Box, seeds: Points, x: Field, y: Field, land: Land) -> Ids:
         if py + reach_y <= 0 or px + reach_x <= 0 or top >= box.height or left >= box.width:
             continue
         part = (slice(top, int(py) + reach_y), slice(left, int(px) + reach_x))
-        away = ((x[part] - px) * np.float32(land.aspect)) ** 2 + (y[part] - py) ** 2
+        away, down = x[part] - px, y[part] - py
+        away *= np.float32(land.aspect)
+        away *= away
+        down *= down
+        away += down
         closer = away < best[part]
         np.copyto(best[part], away, where=closer)
         np.copyto(region[part], i, where=closer)

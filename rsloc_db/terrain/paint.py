@@ -138,7 +138,7 @@ def _light(land: Land, box: Box, layout: Layout, look: Look, amplitudes: NDArray
     return np.asarray(light, np.float32)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=24)
 def _tables(land: Land, year: int, season: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return of every material its colour, (3, MATERIALS), and its grain, growth and furrows, (3, MATERIALS)."""
     colours, amplitudes = np.zeros((MATERIALS, 3), np.float32), np.zeros((3, MATERIALS), np.float32)

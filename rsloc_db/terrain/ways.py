@@ -51,7 +51,7 @@ def _links(points: Points, seed: int, half_px: float, pieces: int, *, main: bool
 
 def _curve(ends: NDArray[np.float64], bend: float, pieces: int) -> NDArray[np.float64]:
     """Return an S-shaped curve between two points."""
-    t = np.linspace(0, 1, pieces + 1)[:, None]
+    t = np.arange(pieces + 1)[:, None] / pieces
     along = ends[1] - ends[0]
     swing = bend * (0.35 * np.sin(np.pi * t) + 0.25 * np.sin(2 * np.pi * t))
     return np.asarray(np.round((ends[0] + t * along + swing * along[::-1] * (-1, 1)) * 8) / 8)
