@@ -75,6 +75,17 @@ def test_tiles_drawn_alone_and_at_once_are_equal(cell: tuple[int, int]) -> None:
         np.testing.assert_array_equal(alone, whole[y : y + 256, x : x + 256])
 
 
+@pytest.mark.parametrize("number", range(8))
+def test_no_part_depends_on_what_is_drawn_around_it(number: int) -> None:
+    rng = np.random.default_rng(number)
+    land, look = Land(number, [90, 174, 256][number % 3] / 256), Look(2015, number % 3, number % 4)
+    corner, shift = rng.integers(1000, 30000, 2) * 256, rng.integers(0, 48, 2) * 16
+    whole = Box(int(corner[0]), int(corner[1]), 1024, 1024)
+    part = Box(whole.x + int(shift[0]), whole.y + int(shift[1]), 256, 272)
+    inside = draw(whole, look, land)[shift[1] : shift[1] + 272, shift[0] : shift[0] + 256]
+    np.testing.assert_array_equal(draw(part, look, land), inside)
+
+
 def test_a_season_changes_the_colours_and_not_the_layout() -> None:
     box = Box(PLACES[0][0] * 256, PLACES[0][1] * 256, 512, 512)
     spring, autumn = (draw(box, Look(year, season, 0)) for year, season in ((2015, 0), (2018, 2)))

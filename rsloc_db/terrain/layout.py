@@ -27,6 +27,8 @@ REGION_PX, PLACE_PX = 288, 480
 _BEND_PX, _MOST_BENT_PX = 13.0, 40
 _BUILT = 0.3
 """Density from which land is built up."""
+_FAR = 6.0
+"""Square of the distance, in radii, at which a settlement ends."""
 _WIDEST_PX = 420.0
 """Greatest radius of a settlement."""
 
@@ -107,7 +109,7 @@ def draw_layout(land: Land, box: Box) -> Layout:
     height = _relief(land, grown)
     sea, water = height < 0, _waters(land, grown)
     fields = _fields(land, grown)
-    places = noise.points(land.key(20), grown, land.spacing(PLACE_PX), 3 * PLACE_PX)
+    places = noise.points(land.key(20), grown, land.spacing(PLACE_PX), land.spacing(3 * PLACE_PX))
     town = _towns(land, grown, places)
     paths = ways(land.key(25), grown, places, land.key(26), land.spacing(3360))
     roads = draw_ways(grown, paths, land.aspect)
@@ -177,13 +179,13 @@ def chances(land: Land, salt: int) -> Field:
 
 def _fields(land: Land, box: Box) -> _Fields:
     """Cut Voronoi regions with bent borders into strips along their own direction, and the strips into fields."""
-    seeds = noise.points(land.key(10), box, land.spacing(REGION_PX), 2 * REGION_PX)
+    seeds = noise.points(land.key(10), box, land.spacing(REGION_PX), land.spacing(2 * REGION_PX))
     x, y = _bent(land, box)
     region = _nearest(box, seeds, x, y, land)
     x -= _relative(seeds.x, box.x)[region]
     y -= _relative(seeds.y, box.y)[region]
     x *= np.float32(land.aspect)
-    open_ = _landscape(land, box, seeds)
+    open_ = _landscape(land, seeds)
     turn = np.pi * seeds.chance(1)
     cos, sin = np.cos(turn).astype(np.float32)[region], np.sin(turn).astype(np.float32)[region]
     across, along = x * cos + y * sin, y * cos - x * sin
@@ -221,14 +223,19 @@ def _whole(position: Field, first: Ids) -> Ids:
     return number
 
 
-def _landscape(land: Land, box: Box, seeds: Points) -> Field:
+def _landscape(land: Land, seeds: Points) -> Field:
     """Return how open the land is around each seed, 0 (small hedged fields) to 1 and above (large open ones)."""
+    slow = _read(land.key(14), (15000, 6000, 2200), seeds)
+    return np.asarray(np.clip(0.5 + 0.45 * slow + 0.3 * (seeds.chance(5) - 0.5), 0, 1.6), np.float32)
+
+
+def _read(seed: int, spacings_px: tuple[int, ...], at: Points) -> Field:
+    """Return a slow noise at points, to the nearest of steps of 64 px."""
     step = 64
-    x, y = box.centers(step, 2 + 3 * REGION_PX // step)
-    slow = noise.fractal(land.key(14), x, y, (15000, 6000, 2200), 0.7)
-    column = np.clip((seeds.x // step).astype(int) - x[0] // step, 0, len(x) - 1)
-    row = np.clip((seeds.y // step).astype(int) - y[0] // step, 0, len(y) - 1)
-    return np.asarray(np.clip(0.5 + 0.45 * slow[row, column] + 0.3 * (seeds.chance(5) - 0.5), 0, 1.6), np.float32)
+    column, row = (at.x // step).astype(int), (at.y // step).astype(int)
+    left, top = int(column.min()), int(row.min())
+    x, y = (np.arange(each.min(), each.max() + 1) * step for each in (column, row))
+    return np.asarray(noise.fractal(seed, x, y, spacings_px, 0.7)[row - top, column - left])
 
 
 def _bent(land: Land, box: Box) -> tuple[Field, Field]:
@@ -275,15 +282,13 @@ def _towns(land: Land, box: Box, places: Points) -> Field:
     """Return how built-up the land is: above ``_BUILT`` is a settlement."""
     x, y = box.centers(STEP_PX, 2)
     total = np.zeros((len(y), len(x)), np.float32)
-    crowd = noise.fractal(land.key(21), *box.centers(64, 2 + 3 * PLACE_PX // 64 * 2), (14000, 5000), 0.7)
-    first = [each[0] // 64 for each in box.centers(64, 2 + 3 * PLACE_PX // 64 * 2)]
-    column = np.clip((places.x // 64).astype(int) - first[0], 0, crowd.shape[1] - 1)
-    row = np.clip((places.y // 64).astype(int) - first[1], 0, crowd.shape[0] - 1)
-    size = 14 + 34 * places.chance(1) + 380 * np.clip(places.chance(2) + 0.05 * crowd[row, column] - 0.06, 0, 1) ** 14
+    crowd = _read(land.key(21), (14000, 5000), places)
+    size = 14 + 34 * places.chance(1) + 380 * np.clip(places.chance(2) + 0.05 * crowd - 0.06, 0, 1) ** 14
     for px, py, radius in zip(places.x, places.y, np.minimum(size, _WIDEST_PX), strict=True):
         away = (((x - px) * land.aspect)[None] ** 2 + ((y - py) ** 2)[:, None]) / float(radius) ** 2
-        if away.min() < 6:
-            total += np.exp(-away).astype(np.float32)
+        if away.min() < _FAR:
+            # nothing beyond, so that it does not matter to which places a box comes near
+            total += np.where(away < _FAR, np.exp(-away), 0).astype(np.float32)
     ragged = noise.fractal(land.key(22), x, y, (120, 48, 32), 0.8)
     return noise.enlarge(total * np.exp(np.float32(1.0) * ragged), STEP_PX, box, 2)
 

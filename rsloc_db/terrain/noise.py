@@ -25,6 +25,9 @@ TABLE = 1 << 16
 _SPLINE_DEVIATION = 0.479
 """Of cubic B-spline noise over values of unit variance, averaged over a cell."""
 
+_JITTER = 0.8
+"""Share of a cell that its point is scattered over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -133,18 +136,20 @@ def enlarge(field: Field, step_px: int, box: Box, margin: int) -> Field:
 
 def grain(seed: int, box: Box, step_px: int) -> Field:
     """Return noise of blobs of a few pixels: a lattice of ``step_px`` = 1, 2, 4, 8 or 16, enlarged."""
-    x, y = box.centers(step_px, margin=0 if step_px == 1 else 2)
+    # OpenCV rounds the last few columns otherwise: keep them out of the box
+    margin = 0 if step_px == 1 else 32 // step_px
+    x, y = box.centers(step_px, margin)
     values = lattice(seed, x // step_px, y // step_px)
-    return values if step_px == 1 else enlarge(values, step_px, box, 2)
+    return values if step_px == 1 else enlarge(values, step_px, box, margin)
 
 
-def points(seed: int, box: Box, spacing_px: tuple[int, int], reach_px: int, jitter: float = 0.8) -> Points:
+def points(seed: int, box: Box, spacing_px: tuple[int, int], reach_px: tuple[int, int]) -> Points:
     """Return the points of a jittered lattice that lie in a box or within a reach of it."""
-    (wide, high), grown = spacing_px, box.grown(reach_px)
-    columns = np.arange(grown.x // wide, (grown.x + grown.width) // wide + 1)
-    rows = np.arange(grown.y // high, (grown.y + grown.height) // high + 1)
+    (wide, high), (across, down) = spacing_px, reach_px
+    columns = np.arange((box.x - across) // wide, (box.x + box.width + across) // wide + 1)
+    rows = np.arange((box.y - down) // high, (box.y + box.height + down) // high + 1)
     number = hashes(seed, columns, rows).ravel()
     row, column = (each.ravel() for each in np.meshgrid(rows, columns, indexing="ij"))
-    shift_x, shift_y = ((uniform(scramble(number + np.uint32(i))) - 0.5) * jitter + 0.5 for i in (1, 2))
+    shift_x, shift_y = ((uniform(scramble(number + np.uint32(i))) - 0.5) * _JITTER + 0.5 for i in (1, 2))
     x, y = (column + shift_x.astype(float)) * wide, (row + shift_y.astype(float)) * high
     return Points(column, row, np.round(x * 8) / 8, np.round(y * 8) / 8, number)

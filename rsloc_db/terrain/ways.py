@@ -32,8 +32,7 @@ class Way:
 
 def ways(seed: int, box: Box, places: Points, main_seed: int, spacing_px: tuple[int, int]) -> list[Way]:
     """Return the roads that may touch a box: between the places, and main ones between points far apart."""
-    reach = 2 * max(spacing_px)
-    far = noise.points(main_seed, box, spacing_px, reach)
+    far = noise.points(main_seed, box, spacing_px, (3 * spacing_px[0], 3 * spacing_px[1]))
     return [*_links(places, seed, 0.55, 10, main=False), *_links(far, main_seed, 1.6, 40, main=True)]
 
 
