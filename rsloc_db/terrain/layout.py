@@ -90,9 +90,8 @@ class _Fields:
     across: Field
     along: Field
     region: Ids
-    edge: Mask
+    hedge: Mask
     border: Mask
-    hedged: Field
 
 
 def draw_layout(land: Land, box: Box) -> Layout:
@@ -181,7 +180,7 @@ def _fields(land: Land, box: Box) -> _Fields:
     """Cut Voronoi regions with bent borders into strips along their own direction, and the strips into fields."""
     seeds = noise.points(land.key(10), box, land.spacing(REGION_PX), land.spacing(2 * REGION_PX))
     x, y = _bent(land, box)
-    region = _nearest(box, seeds, x, y, land)
+    region = _regions(land, box, seeds, x, y)
     x -= _relative(seeds.x, box.x)[region]
     y -= _relative(seeds.y, box.y)[region]
     x *= np.float32(land.aspect)
@@ -194,8 +193,10 @@ def _fields(land: Land, box: Box) -> _Fields:
     number = (seeds.number % TABLE).astype(np.intp)[region]
     parcel = _parcels(land, number, across / wide, along / long)
     furrow = np.where((chances(land, 13) < 0.7)[parcel], across, along)
-    hedged = (np.clip(0.75 - 0.75 * open_, 0, 1) * (0.5 + seeds.chance(4))).astype(np.float32)[region]
-    return _Fields(parcel, furrow, across, along, number, _steps(parcel), _steps(region), hedged)
+    hedge, hedged = _steps(parcel), np.clip(0.75 - 0.75 * open_, 0, 1) * (0.5 + seeds.chance(4))
+    rim = np.flatnonzero(hedge)
+    hedge.flat[rim] = chances(land, 17)[parcel.flat[rim]] < hedged[region.flat[rim]]
+    return _Fields(parcel, furrow, across, along, number, hedge, _steps(region))
 
 
 def _parcels(land: Land, region: Ids, strip: Field, field: Field) -> Ids:
@@ -255,26 +256,31 @@ def _relative(at: NDArray[np.float64], first: int) -> Field:
     return np.asarray(at - first, np.float32)
 
 
-def _nearest(box: Box, seeds: Points, x: Field, y: Field, land: Land) -> Ids:
-    """Return the index of the nearest seed of each (bent) pixel."""
-    best = np.full(x.shape, np.inf, np.float32)
-    region = np.zeros(x.shape, np.intp)
+def _regions(land: Land, box: Box, seeds: Points, x: Field, y: Field) -> Ids:
+    """Return the index of the seed that is nearest to each bent pixel, to the pixel."""
+    around = box.grown(3 * STEP_PX)
+    plain = _nearest(around, seeds, land.aspect)
+    place = np.rint(y).astype(np.int32) * around.width + np.rint(x).astype(np.int32)
+    place += 3 * STEP_PX * (around.width + 1)
+    return np.asarray(plain.ravel()[place.astype(np.intp)])
+
+
+def _nearest(box: Box, seeds: Points, aspect: float) -> Ids:
+    """Return the index of the seed that is nearest to each pixel."""
+    best = np.full((box.height, box.width), np.inf, np.float32)
+    region = np.zeros(best.shape, np.intp)
     # with the lattice's jitter no place is farther from a seed
-    reach_y = round(1.3 * REGION_PX) + _MOST_BENT_PX
-    reach_x = round(1.3 * REGION_PX / land.aspect) + _MOST_BENT_PX
+    reach_y, reach_x = round(1.3 * REGION_PX), round(1.3 * REGION_PX / aspect)
+    across, down = np.arange(box.width, dtype=np.float32), np.arange(box.height, dtype=np.float32)
     for i, (px, py) in enumerate(zip(_relative(seeds.x, box.x), _relative(seeds.y, box.y), strict=True)):
         top, left = max(0, int(py) - reach_y), max(0, int(px) - reach_x)
         if py + reach_y <= 0 or px + reach_x <= 0 or top >= box.height or left >= box.width:
             continue
-        part = (slice(top, int(py) + reach_y), slice(left, int(px) + reach_x))
-        away, down = x[part] - px, y[part] - py
-        away *= np.float32(land.aspect)
-        away *= away
-        down *= down
-        away += down
-        closer = away < best[part]
-        np.copyto(best[part], away, where=closer)
-        np.copyto(region[part], i, where=closer)
+        rows, columns = slice(top, int(py) + reach_y), slice(left, int(px) + reach_x)
+        away = ((across[columns] - px) * np.float32(aspect)) ** 2 + (down[rows, None] - py) ** 2
+        closer = away < best[rows, columns]
+        np.copyto(best[rows, columns], away, where=closer)
+        np.copyto(region[rows, columns], i, where=closer)
     return region
 
 
@@ -296,9 +302,8 @@ def _towns(land: Land, box: Box, places: Points) -> Field:
 def _cover(land: Land, box: Box, fields: _Fields, wood: Mask, town: Field, crown: Field) -> Ids:
     """Put hedges, lanes, woods and settlements over the parcels."""
     material = fields.parcel.copy()
-    hedge = fields.edge & (chances(land, 17)[fields.parcel] < fields.hedged) & (crown > -1.1)
-    thick = cv2.dilate(hedge.astype(np.uint8), np.ones((2, 2), np.uint8)) > 0
-    material[thick] = HEDGE
+    hedge = (fields.hedge & (crown > -1.1)).astype(np.uint8)
+    material[cv2.dilate(hedge, np.ones((2, 2), np.uint8)) > 0] = HEDGE
     lane = fields.border & (chances(land, 18)[fields.parcel] < 0.8)
     material[lane] = LANE
     material[wood] = WOOD
