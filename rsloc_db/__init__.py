@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rsloc_db.image_match import match as match
     from rsloc_db.query_sets import make_queries as make_queries
     from rsloc_db.stages.ingest import ingest as ingest
+    from rsloc_db.synth import synthesize as synthesize
 
 __version__ = version("rsloc-db")
 
@@ -33,6 +34,7 @@ _API = {
     "make_queries": "rsloc_db.query_sets",
     "match": "rsloc_db.image_match",
     "runs": "rsloc_db.evaluation",
+    "synthesize": "rsloc_db.synth",
     "write_qgis": "rsloc_db.export.qgis",
     "write_report": "rsloc_db.export.report",
 }

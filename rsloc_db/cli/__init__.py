@@ -20,6 +20,7 @@ from rsloc_db.cli import (
     match,
     queries,
     runs,
+    synth,
     tiles,
     truth,
 )
@@ -49,6 +50,7 @@ app.command("map")(maps.draw)
 app.command()(match.match)
 app.command(epilog=exports.QGIS_EXAMPLES)(exports.qgis)
 app.command(epilog=exports.REPORT_EXAMPLES)(exports.report)
+app.command(epilog=synth.EXAMPLES)(synth.synth)
 
 
 @app.callback()
