@@ -100,12 +100,18 @@ def _check_page(page: Path) -> None:
     (base,) = re.findall(r'"source":("data:image[^"]+")', text)
     data = base64.b64decode(json.loads(base).removeprefix("data:image/jpeg;base64,"))
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    height, width = image.shape[:2]
-    assert width == 2 * height
+    (shown,) = re.findall(r'[{,]"images":\[({.*?"source":"data:image.*?})\]', text)
+    place = json.loads(shown)
+    west, north, width_deg, height_deg = (place[name] for name in ("x", "y", "sizex", "sizey"))
+    assert image.shape[1] / image.shape[0] == pytest.approx(width_deg / height_deg, rel=0.01)
     # the middle of Australia is not in the gallery, the middle of Africa is
-    assert np.ptp(image[int(height * 115 / 180), int(width * 313 / 360)]) < 15
-    assert image[int(height * 115 / 180), int(width * 313 / 360)].min() > 190
-    assert image[int(height * 90 / 180), int(width * 200 / 360)].max() < 150
+    (australia, africa) = (
+        image[int((north - lat) / height_deg * len(image)), int((lon - west) / width_deg * image.shape[1])]
+        for lon, lat in ((133, -25), (20, 0))
+    )
+    assert np.ptp(australia) < 15
+    assert australia.min() > 190
+    assert africa.max() < 150
     assert text.count("<tr data-box=") >= 12
 
 
