@@ -50,7 +50,7 @@ def run_on(conn: Connection) -> Callable[[str], str]:
     """Return a function that runs a statement and returns its rows as psql prints them."""
 
     def run(statement: str) -> str:
-        cursor = conn.execute(statement)  # type: ignore[call-overload]
+        cursor = conn.execute(statement)
         names = [column.name for column in cursor.description or ()]
         return table(names, cursor.fetchall())
 

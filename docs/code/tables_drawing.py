@@ -74,7 +74,7 @@ def _boxes() -> dict[str, Box]:
 
 def _keys(table: Table) -> list[ForeignKeyConstraint]:
     """Return the foreign keys in the order of their columns: a set of them has none."""
-    return sorted(table.foreign_key_constraints, key=lambda key: key.column_keys)
+    return sorted(table.foreign_key_constraints, key=lambda key: list(key.column_keys))
 
 
 def _line(boxes: dict[str, Box], key: ForeignKeyConstraint) -> str:
@@ -115,7 +115,7 @@ def _column(box: Box, column: Column[object]) -> str:
 def _kind(column: Column[object]) -> str:
     """Return a short name of a column's type."""
     kind = str(column.type).lower()
-    geometry = getattr(column.type, "geometry_type", None)
+    geometry: str | None = getattr(column.type, "geometry_type", None)
     short = {"datetime": "time", "blob": "bytes", "array": "double[]"}
     if geometry:
         return {"MULTIPOLYGON": "polygons", "MULTIPOINT": "points"}.get(geometry, geometry.lower())
