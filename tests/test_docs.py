@@ -42,8 +42,9 @@ def test_a_command_has_help(words: tuple[str, ...]) -> None:
     done = CliRunner().invoke(app, [*words, "--help"])
     assert done.exit_code == 0, done.output
     assert "Usage" in done.output
-    # what it does is said below the usage line
+    # what it does is said below the usage line, and an example below that
     assert len(done.output.split("Usage", 1)[1].split()) > 8
+    assert f"rsloc-db {' '.join(words)}" in done.output.split("Examples:")[1]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
