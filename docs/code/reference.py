@@ -48,7 +48,7 @@ def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 def _command(words: tuple[str, ...], command: Any) -> str:
     called = " ".join(("rsloc-db", *words))
     takes = [p for p in command.params if p.param_type_name == "argument"]
-    shown = " ".join([called, *(p.human_readable_name.upper().strip("[]") for p in takes)])
+    shown = " ".join([called, *(p.name.upper() if p.required else f"[{p.name.upper()}]" for p in takes)])
     lines = [f"{'##' if len(words) == 1 else '###'} {called}\n", f"`{shown}`\n", _text(command.help)]
     rows = [_parameter(p) for p in command.params if getattr(p, "help", None)]
     if rows:
@@ -75,9 +75,10 @@ def _cell(text: str) -> str:
 
 def functions() -> str:
     """Return the page of the Python API, which mkdocstrings fills in."""
-    names = [f"## {name}\n\n::: {module}.{name}\n" for name, module in sorted(rsloc_db._API.items())]
+    names = [f"::: {module}.{name}\n" for name, module in sorted(rsloc_db._API.items())]
     head = "# Python\n\nThe functions of the package have the names and the options of the commands.\n"
-    errors = "## Errors\n\n::: rsloc_db.errors\n    options:\n      members_order: source\n"
+    options = "show_root_heading: false\n      show_root_toc_entry: false\n      heading_level: 3\n      members_order: source"
+    errors = f"## Errors\n\n::: rsloc_db.errors\n    options:\n      {options}\n"
     return "\n".join([head, *names, errors])
 
 
