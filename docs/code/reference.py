@@ -77,8 +77,8 @@ def functions() -> str:
     """Return the page of the Python API, which mkdocstrings fills in."""
     names = [f"::: {module}.{name}\n" for name, module in sorted(rsloc_db._API.items())]
     head = "# Python\n\nThe functions of the package have the names and the options of the commands.\n"
-    options = "show_root_heading: false\n      show_root_toc_entry: false\n      heading_level: 3\n      members_order: source"
-    errors = f"## Errors\n\n::: rsloc_db.errors\n    options:\n      {options}\n"
+    options = ("show_root_heading: false", "show_root_toc_entry: false", "heading_level: 3", "members_order: source")
+    errors = "\n      ".join(["## Errors\n\n::: rsloc_db.errors\n    options:", *options]) + "\n"
     return "\n".join([head, *names, errors])
 
 
