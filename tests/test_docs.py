@@ -124,3 +124,18 @@ def test_makefile_says_what_it_can() -> None:
         assert f"make {target} " in text
     for extra in ("demo", "docs", "test"):
         assert extra in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+def test_hooks_and_issue_templates_are_valid() -> None:
+    pytest.importorskip("pre_commit", reason="pre-commit is not installed (extra test)")
+    done = subprocess.run(
+        [sys.executable, "-m", "pre_commit", "validate-config", ".pre-commit-config.yaml"], cwd=ROOT, check=False
+    )
+    assert done.returncode == 0
+    yaml = pytest.importorskip("yaml")
+    for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        form = yaml.safe_load(path.read_text())
+        if path.name != "config.yml":
+            assert form["name"], path
+            assert form["description"], path
+            assert {part["type"] for part in form["body"]} <= {"textarea", "dropdown", "input", "markdown"}

