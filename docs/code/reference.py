@@ -26,7 +26,10 @@ def pages() -> dict[str, str]:
         "reference/tables.md": tables(),
         "reference/settings.md": settings(),
         "changes.md": (ROOT / "CHANGELOG.md").read_text(),
-        "contributing.md": (ROOT / "CONTRIBUTING.md").read_text(),
+        "contributing.md": (ROOT / "CONTRIBUTING.md")
+        .read_text()
+        .replace("](docs/", "](")
+        .replace("CHANGELOG", "changes"),
     }
 
 
