@@ -31,7 +31,7 @@ from rsloc_db.stages.query import Query
 from rsloc_db.stages.reference import Fit, References
 from rsloc_db.stages.refine import refine_fits
 from rsloc_db.stages.retrieve import retrieve
-from rsloc_db.stages.template import Templates
+from rsloc_db.stages.template import templates_of
 from rsloc_db.stages.verify import compare_cliques, settle_poses, stands_out, verify
 
 
@@ -52,13 +52,14 @@ def localize_query(
         key: the query and its run.
         query: its pixels.
         targets: the embedding sets to search.
-        references: (gallery_id, level) -> what to verify against.
+        references: what to verify against, each date of a gallery level.
         embedder: the model of those sets.
         options: what the run's settings say.
         lap: called with a stage's name at its end, for the clock.
     """
-    near = {(t.gallery_id, t.level): references[t.gallery_id, t.level] for t in targets}
-    templates = {level: Templates(query, reference) for level, reference in near.items()}
+    levels = {(t.gallery_id, t.level) for t in targets}
+    near = {key: reference for key, reference in references.items() if (key.gallery_id, key.level) in levels}
+    templates = templates_of(query, near)
     fits: list[Fit] = []
     looked_at = 0
     if options.retrieval != "exhaustive":

@@ -180,8 +180,7 @@ def store(conn: Connection, key: Key, places: Sequence[Place], decision: Decisio
 def _store_place(conn: Connection, key: Key, rank: int, place: Place) -> int:
     values = {
         "clique_id": place.fit.candidate.clique_id,
-        "gallery_id": place.fit.candidate.gallery_id,
-        "level": place.fit.candidate.level,
+        **place.fit.candidate.key.columns,
         "rank": rank,
         "correlation": place.fit.correlation,
         "evidence": place.refined.evidence,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from rsloc_db.correlation import Spectra, correlate, pooled, spectra
+from rsloc_db.db.blocks import LayerKey
 from rsloc_db.stages.maps import BLOCK_CELLS
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.poses import poses
@@ -43,16 +44,16 @@ APART_CELLS = 16
 """Two places are at least this far apart: a tile."""
 
 
-def exhaustive(templates: Mapping[tuple[int, int], Templates], options: Options) -> list[Fit]:
+def exhaustive(templates: Mapping[LayerKey, Templates], options: Options) -> list[Fit]:
     """Return the places where a query correlates best with the gradient maps of some gallery levels, best first.
 
     Args:
-        templates: (gallery_id, level) -> the query's templates for that level.
+        templates: the query's templates for each gallery level.
         options: how many places to return, which poses to try, and the polygon that the search is limited to.
     """
     found = [
-        Fit(Candidate(gallery_id, level, None), center, score, pose)
-        for (gallery_id, level), of_level in templates.items()
+        Fit(Candidate(key, None), center, score, pose)
+        for key, of_level in templates.items()
         for score, center, pose in _peaks_of(of_level, options)
     ]
     return sorted(found, key=lambda f: -f.correlation)[: options.candidates]

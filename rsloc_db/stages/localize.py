@@ -7,7 +7,7 @@ import json
 import logging
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -18,6 +18,7 @@ import psycopg
 import rsloc_db
 from rsloc_db import grids
 from rsloc_db.db import runs
+from rsloc_db.db.blocks import LayerKey, count_layers
 from rsloc_db.db.connection import Connection
 from rsloc_db.db.galleries import get_gallery
 from rsloc_db.db.runs import Key, Target
@@ -45,7 +46,7 @@ class SearchSpace:
     """What a run searches: embedding sets, and the pixels behind them."""
 
     targets: list[Target]
-    references: dict[tuple[int, int], Reference]
+    references: dict[LayerKey, Reference]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +128,22 @@ def search_space(conn: Connection, embedder: Embedder, options: Options) -> Sear
         raise GalleryError(
             f"gallery {name!r} is not ready for model {embedder.name!r}: run its `rsloc-db ingest` again"
         )
-    references = {}
-    for target in targets:
-        load = partial(load_mosaic, conn, get_gallery(conn, target.gallery), target.level)
-        maps = StoredMaps(conn, target.gallery_id, target.level)
-        references[target.gallery_id, target.level] = Reference(grids.grid(target.grid), target.level, load, maps)
+    references = {
+        key: reference
+        for target in {(t.gallery_id, t.level): t for t in targets}.values()
+        for key, reference in _references(conn, target)
+    }
     return SearchSpace(targets, references)
+
+
+def _references(conn: Connection, target: Target) -> Iterator[tuple[LayerKey, Reference]]:
+    """Yield a gallery level as it looked at each date that it has maps of, the newest first."""
+    gallery, below = get_gallery(conn, target.gallery), None
+    for layer in range(count_layers(conn, target.gallery_id, target.level)):
+        key = LayerKey(target.gallery_id, target.level, layer)
+        below = StoredMaps(conn, key, below)
+        load = partial(load_mosaic, conn, gallery, target.level, layer=layer)
+        yield key, Reference(grids.grid(target.grid), target.level, load, below)
 
 
 def usual_level(conn: Connection, embedder: Embedder, options: Options) -> int:
