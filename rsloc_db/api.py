@@ -51,6 +51,7 @@ def localize(
     retrieval: Retrieval = "auto",
     rotation: Rotation = "north_up",
     gsd_factor: float | None = None,
+    levels: int = 1,
     reference_error: float = 0.75,
     top: int = 5,
     model: str = DEFAULT,
@@ -72,6 +73,7 @@ def localize(
         rotation: north_up, or free where the turn of the images is not known.
         gsd_factor: by which factor the stated scale may be wrong, either way, from 1 (right to a few per cent) to 4; by
             default 1, and 1.5 where gsd is unknown.
+        levels: most levels of a gallery to search at once, those of pixels nearest in size to the query's.
         reference_error: error of the gallery itself, standard deviation an axis in its pixels, which the ellipses hold.
         top: how many places to return for each query.
         model: the embedder whose vectors are searched, as it was given to ``ingest``.
@@ -88,6 +90,8 @@ def localize(
     factor = (1.5 if gsd == "unknown" else 1.0) if gsd_factor is None else gsd_factor
     if not 1.0 <= factor <= MAX_GSD_FACTOR:
         raise QueryError(f"--gsd-factor is {factor}: expected 1 to {MAX_GSD_FACTOR:.0f}")
+    if levels < 1:
+        raise QueryError(f"--levels is {levels}: expected 1 or more")
     if not 0.0 <= reference_error < float("inf"):
         raise QueryError(f"--reference-error is {reference_error}: expected pixels, 0 or more")
     if gsd == "unknown" and (level is not None or pixels not in (None, "mercator")):
@@ -102,6 +106,7 @@ def localize(
         retrieval=retrieval,
         rotation=rotation,
         gsd_factor=factor,
+        levels=levels,
         reference_error_px=reference_error,
     )
     with connect(url) as conn:

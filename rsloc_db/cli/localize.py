@@ -49,6 +49,9 @@ def localize(
     ] = None,
     within: Within = None,
     retrieval: Annotated[str, typer.Option(help="How candidates are found: knn | exhaustive | auto.")] = "auto",
+    levels: Annotated[
+        int, typer.Option(min=1, help="Levels of a gallery to search at once, those nearest to the images' scale.")
+    ] = 1,
     reference_error: Annotated[
         float, typer.Option(min=0, help="Error of the gallery itself, in its pixels; the ellipses hold it.")
     ] = 0.75,
@@ -96,6 +99,7 @@ def localize(
             gallery=gallery,
             within=within,
             retrieval=cast(Retrieval, retrieval),
+            levels=levels,
             reference_error=reference_error,
             top=top,
             model=model,

@@ -227,7 +227,7 @@ def _localize_member(
         with conn.transaction():
             query = _load(conn, key, file)
             clock.last = time.perf_counter()
-            targets = choose_levels(space.targets, query.frame.scale)
+            targets = choose_levels(space.targets, query.frame.scale, options.levels)
             localize_query(conn, key, query, targets, space.references, embedder, options, clock.lap)
         runs.finish_query(conn, key, "done", clock.seconds, _peak_memory_mb())
     except psycopg.OperationalError:
@@ -274,8 +274,8 @@ def _load(conn: Connection, key: Key, file: QueryFile) -> Query:
     return Query(image, valid, Frame(file.scale, image.shape[1], image.shape[0]))
 
 
-def choose_levels(targets: Sequence[Target], scale: Scale) -> list[Target]:
-    """Return the targets of the level of each gallery whose pixels are nearest in size to the query's.
+def choose_levels(targets: Sequence[Target], scale: Scale, most: int = 1) -> list[Target]:
+    """Return the targets of each gallery's levels, ``most`` of them, whose pixels are nearest in size to the query's.
 
     Raises:
         QueryError: no level is near enough.
@@ -283,11 +283,11 @@ def choose_levels(targets: Sequence[Target], scale: Scale) -> list[Target]:
     by_gallery: dict[int, dict[int, float]] = {}
     for t in targets:
         by_gallery.setdefault(t.gallery_id, {})[t.level] = abs(np.log(_pixel_ratio(t, scale)))
-    best = {g: min(levels, key=lambda level: (levels[level], level)) for g, levels in by_gallery.items()}
+    best = {g: sorted(levels, key=lambda level: (levels[level], level))[:most] for g, levels in by_gallery.items()}
     chosen = [
         t
         for t in targets
-        if t.level == best[t.gallery_id] and by_gallery[t.gallery_id][t.level] <= np.log(MAX_SCALE_RATIO)
+        if t.level in best[t.gallery_id] and by_gallery[t.gallery_id][t.level] <= np.log(MAX_SCALE_RATIO)
     ]
     if not chosen:
         unit = {"mercator": "Mercator m", "ground": "m", "degrees": "degrees"}[scale.pixels]

@@ -25,6 +25,7 @@ class Options:
             ``auto``: knn, and exhaustive where that finds nothing in a gallery that is not too large.
         rotation: ``north_up``, or ``free`` where the turn of the images is not known.
         gsd_factor: by which factor the stated scale may be wrong, either way; 1 where it is right to a few per cent.
+        levels: most levels of a gallery that a query is searched in, those of pixels nearest in size to its own.
         reference_error_px: stated error of the gallery itself, standard deviation an axis in its pixels: makers of
             imagery disagree by about one pixel over the same ground, and no match against one of them can know better.
         cliques: most candidates that are compared with stored gradient maps, or that exhaustive retrieval returns;
@@ -42,6 +43,7 @@ class Options:
     retrieval: Retrieval = "auto"
     rotation: Rotation = "north_up"
     gsd_factor: float = 1.0
+    levels: int = 1
     reference_error_px: float = 0.75
     cliques: int = 40
     settled: int = 24
