@@ -34,8 +34,8 @@ MIN_FREE_CELLS = 14
 """Cells are averaged in search of a pose as long as this many a side remain of the query."""
 FREE_BAND = 0.05
 """Bands of latitude in search of a pose."""
-FREE_BLOCKS = 12_000
-"""Automatic retrieval searches at most so many blocks times poses where these are tried: some ten seconds."""
+FREE_BLOCKS = 65_000
+"""Automatic retrieval searches at most so many blocks times poses where these are tried: up to a minute."""
 KEPT_BYTES = 300_000_000
 """Memory for transformed templates."""
 SHAPE_STEP = 32
