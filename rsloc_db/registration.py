@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from rsloc_db.correlation import GradientMaps, correlate, gradient_maps
-from rsloc_db.matching import TOLERANCE_PX, Affine, Matches, agreeing, block_matches, evidence, fit_affine
+from rsloc_db.matching import TOLERANCE_PX, Matches, Transform, agreeing, block_matches, evidence, fit_affine
 from rsloc_db.similarity import similarities
 from rsloc_db.types import Floats, Image, Mask
 
@@ -245,7 +245,7 @@ def center_of(image: Image) -> Floats:
     return np.array([(image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2, 1.0])
 
 
-def _correction(fit: Affine, centre: Floats) -> Floats:
+def _correction(fit: Transform, centre: Floats) -> Floats:
     """Return the (3, 3) matrix of a fitted shift about a centre."""
     matrix = np.eye(3)
     matrix[:2, :2] += fit.coefficients[1:].T
