@@ -1,11 +1,14 @@
 """What each part is worth: the same queries with one part switched off, or another choice made, at a time.
 
     python benchmarks/ablations.py DATA parts
+    python benchmarks/ablations.py DATA poses --sets turn --limit 8
     python benchmarks/ablations.py DATA retrieval --sets naip,small,clouds --limit 12
 
-``parts`` begins with the defaults. ``retrieval`` is by patches and cliques alone, and tells in how many queries the
-true place is among the first 1, 5 and 20 hits, cliques and verified places, and what that costs. Every variant is
-localized anew, by switching something inside of the package; sets and splits are those of ``accuracy.py``.
+``parts`` and ``poses`` begin with the defaults, and tell how many are placed right, the median error and how many
+truths lie in the 95 % ellipse; of absent places how many are accepted. ``retrieval`` is by patches and cliques alone, and
+tells in how many queries the true place is among the first 1, 5 and 20 hits, cliques and verified places, and what
+that costs. Every variant is localized anew, by switching something inside of the package; sets and splits are those of
+``accuracy.py``.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from rsloc_db import api, matching, stages
 from rsloc_db.correlation import GradientMaps
 from rsloc_db.db import runs
 from rsloc_db.evaluation import Evaluation
-from rsloc_db.stages import refine
+from rsloc_db.stages import poses, refine
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.reference import Fit
 
@@ -40,6 +43,11 @@ Switch = tuple[object, str, object]
 def unverified(_: object, fits: list[Fit], __: object, options: Options) -> list[Fit]:
     """Refine the best coarse fits without a look at pixels."""
     return sorted(fits, key=lambda fit: -fit.correlation)[: options.refined]
+
+
+def unsettled(fits: list[Fit], _: object, options: Options) -> list[Fit]:
+    """Leave places the poses that they were found in."""
+    return sorted(fits, key=lambda fit: -fit.correlation)[: options.settled]
 
 
 def all_agree(matches: matching.Matches) -> np.ndarray:
@@ -87,6 +95,15 @@ PARTS: dict[str, tuple[str, list[Switch]]] = {
     "no fine matches": ("auto", [(refine.Refined, "agrees", False)]),
 }
 """Name -> configuration of ``accuracy.py``, and what is switched."""
+POSES: dict[str, tuple[str, list[Switch]]] = {
+    "all, as by default": ("free", []),
+    "turns of 15 degrees": ("free", [(poses, "TURN_STEP_DEG", 15.0)]),
+    "turns of 20 degrees": ("free", [(poses, "TURN_STEP_DEG", 20.0)]),
+    "poses are not settled": ("free", [(stages, "settle_poses", unsettled)]),
+    "no exhaustive search": ("free-knn", []),
+    "no patches and cliques": ("free-exhaustive", []),
+}
+"""The same for turned queries."""
 RETRIEVAL: dict[str, list[Switch]] = {
     "as by default": [],
     "windows of 1 tile": [windows(1)],
@@ -134,10 +151,9 @@ def retrieval_row(found: Evaluation) -> str:
 
 def rows(arguments: argparse.Namespace) -> Iterator[str]:
     """Localize and yield the table, line by line."""
-    chosen: dict[str, tuple[str, list[Switch]]] = (
-        PARTS if arguments.what == "parts" else {name: ("knn", switches) for name, switches in RETRIEVAL.items()}
-    )
-    cell: Callable[[Evaluation], str] = part_row if arguments.what == "parts" else retrieval_row
+    of_retrieval = {name: ("knn", switches) for name, switches in RETRIEVAL.items()}
+    chosen = {"parts": PARTS, "poses": POSES, "retrieval": of_retrieval}[arguments.what]
+    cell: Callable[[Evaluation], str] = retrieval_row if arguments.what == "retrieval" else part_row
     for variant, (config, switches) in chosen.items():
         if not arguments.variants or variant in arguments.variants.split(","):
             found = [evaluated(name, config, switches, arguments) for name in arguments.sets]
@@ -148,7 +164,7 @@ def main() -> None:
     """Localize and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("what", choices=("parts", "retrieval"))
+    parser.add_argument("what", choices=("parts", "poses", "retrieval"))
     parser.add_argument("--sets", default="naip,google,small,clouds,absent_plain", help="separated by commas")
     parser.add_argument("--variants", default="", help="some of the rows alone, separated by commas")
     parser.add_argument("--split", choices=("tune", "report"), default="report")
