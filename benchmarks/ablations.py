@@ -5,9 +5,9 @@
     python benchmarks/ablations.py DATA retrieval --sets naip,small,clouds --limit 12
 
 ``parts`` and ``poses`` begin with the defaults, and tell how many are placed right, the median error and how many
-truths lie in the 95 % ellipse; of absent places how many are accepted. ``retrieval`` is by patches and cliques alone, and
-tells in how many queries the true place is among the first 1, 5 and 20 hits, cliques and verified places, and what
-that costs. Every variant is localized anew, by switching something inside of the package; sets and splits are those of
+truths lie in the 95 % ellipse; of absent places how many are accepted. ``retrieval`` is by patches and cliques alone:
+in how many queries the true place is among the first 1, 5 and 20 hits, cliques and verified places, and what that
+costs. Every variant is localized anew, by switching something inside of the package; sets and splits are those of
 ``accuracy.py``.
 """
 
