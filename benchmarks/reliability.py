@@ -42,9 +42,8 @@ def main() -> None:
         rows = conn.execute(PLACES, {"runs": runs}).fetchall()
     evidence, right, agreeing, matched = (np.array(column) for column in list(zip(*rows, strict=True))[:4])
     queries = len({row[4:] for row in rows})
-    print(
-        f"{len(rows)} places of {queries} queries\n\n| evidence | places | right | share | stated |\n|---|---|---|---|---|"
-    )
+    print(f"{len(rows)} places of {queries} queries\n")
+    print("| evidence | places | right | share | stated |\n|---|---|---|---|---|")
     for low, high in pairwise(EDGES):
         here = (evidence >= low) & (evidence < high)
         if here.any():
@@ -60,7 +59,7 @@ def main() -> None:
     for limit in (-1.0, 0.0, 1.0, 2.0):
         of = len({row[4:] for row, bad in zip(rows, wrong, strict=True) if bad and row[0] >= limit})
         print(
-            f"queries with a wrong place of evidence {limit:g} or more: {of} of {queries}, {10**-limit * queries:.0f} supposed at most"
+            f"queries with a wrong place of evidence {limit:g} or more: {of}, supposed {10**-limit * queries:.0f} at most"
         )
 
 
