@@ -58,9 +58,7 @@ def main() -> None:
     print(f"\n{wrong.sum()} wrong places: share of matched blocks in agreement {quantiles} (supposed: {CHANCE})")
     for limit in (-1.0, 0.0, 1.0, 2.0):
         of = len({row[4:] for row, bad in zip(rows, wrong, strict=True) if bad and row[0] >= limit})
-        print(
-            f"queries with a wrong place of evidence {limit:g} or more: {of}, supposed {10**-limit * queries:.0f} at most"
-        )
+        print(f"queries with a wrong place of evidence {limit:g} or more: {of}, at most {10**-limit * queries:.0f}")
 
 
 if __name__ == "__main__":
