@@ -1,7 +1,7 @@
 """Keep gradient maps of several dates, and say against which of them a place was verified.
 
-What is there is of the newest dates. Where cells have several, another run of `rsloc-db ingest` makes the maps of the
-older ones.
+The maps of before took the noise of open water for structure, and were of the newest dates alone: galleries wait for
+their ingest to be run again, which makes the maps anew and nothing else.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ ONE_DATE = "gradient_block_gallery_id_level_block_row_block_column_key"
 MANY_DATES = "gradient_block_gallery_id_level_layer_key"
 
 
+def _forget_maps() -> None:
+    op.execute("UPDATE gallery SET status = 'loading' WHERE id IN (SELECT gallery_id FROM gradient_block)")
+    op.execute("DELETE FROM gradient_block")
+
+
 def upgrade() -> None:
+    _forget_maps()
     for table, comment in LAYERS.items():
         op.add_column(table, sa.Column("layer", sa.SmallInteger(), server_default="0", nullable=False, comment=comment))
     op.drop_constraint(ONE_DATE, "gradient_block", type_="unique")
@@ -32,7 +38,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DELETE FROM gradient_block WHERE layer > 0")
+    _forget_maps()
     op.drop_constraint(MANY_DATES, "gradient_block", type_="unique")
     for table in LAYERS:
         op.drop_column(table, "layer")
