@@ -18,7 +18,8 @@ import rsloc_db
 from rsloc_db.api import read_polygon
 from rsloc_db.db import runs
 from rsloc_db.db.connection import Connection, connect
-from rsloc_db.db.embeddings import complete_set, list_sets
+from rsloc_db.db.embeddings import list_sets
+from rsloc_db.db.indexes import complete_set
 from rsloc_db.db.runs import Key, PatchRow, Target
 from rsloc_db.frames import Frame, add_offset, ground_distance_m
 from rsloc_db.grids import nominal_resolution_m
@@ -236,7 +237,7 @@ def test_hnsw_search_uses_its_index_and_finds_enough(
     conn: Connection, key: Key, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rsloc_db.ingest(write_ge_tiles(tmp_path / "land.db", square(22)), windows=(1,), workers=2)
-    monkeypatch.setattr("rsloc_db.db.embeddings.HNSW_MIN_ROWS", 100)
+    monkeypatch.setattr("rsloc_db.db.indexes.HNSW_MIN_ROWS", 100)
     with connect(database_url, autocommit=True) as builder, connect(database_url, autocommit=True) as watcher:
         (embedding_set,) = list_sets(builder, the_target(conn).gallery_id)
         conn.commit()
@@ -248,7 +249,6 @@ def test_hnsw_search_uses_its_index_and_finds_enough(
     for name, value in (("log_min_duration", "0"), ("log_nested_statements", "on")):
         conn.execute(f"SET auto_explain.{name} = {value}")
     conn.execute("SET client_min_messages = log")
-    conn.execute("SET enable_seqscan = off")  # a gallery this small would rather be read whole
     plans: list[str] = []
     conn.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
     runs.search(conn, key, target, "mercator", limit=100)

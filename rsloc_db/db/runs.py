@@ -215,8 +215,7 @@ def search(
     """
     exact = target.index_kind == "exact" or (within is not None and _is_small(conn, target, within))
     if not exact:
-        # HNSW returns at most ef_search rows, silently
-        conn.execute("SELECT set_config('hnsw.ef_search', %s, true)", (str(min(1000, max(2 * limit, 100))),))
+        conn.execute(statement("prepare_hnsw"), {"ef_search": str(min(1000, max(2 * limit, 100)))})
     text = statement("search_exact" if exact else "search_hnsw").format(
         vector=sql.SQL(f"halfvec({target.dimensions})"),
         partition=sql.Identifier(f"embedding_{target.set_id}"),
@@ -224,6 +223,8 @@ def search(
     )
     place = {"gallery_id": target.gallery_id, "level": target.level, "window_tiles": target.window_tiles}
     conn.execute(text, {**key.columns, **place, "limit": limit, "within": within})
+    if not exact:
+        conn.execute("SELECT set_config('enable_seqscan', 'on', true)")
 
 
 def _is_small(conn: Connection, target: Target, within: str) -> bool:

@@ -40,6 +40,11 @@ SELECT count(*) FROM (
     SELECT FROM tile WHERE gallery_id = %(gallery_id)s AND level = %(level)s
       AND ST_Intersects(footprint, ST_SetSRID(ST_GeomFromGeoJSON(%(within)s::text), 4326)) LIMIT %(limit)s) t;
 
+-- name: prepare_hnsw
+-- Let the index be used whatever the planner thinks of it, and look through enough of it: it returns at most ef_search
+-- rows, silently.
+SELECT set_config('hnsw.ef_search', %(ef_search)s, true), set_config('enable_seqscan', 'off', true);
+
 -- name: search_hnsw
 -- Nearest tiles of each patch of a query by the embedding set's HNSW index. The search stands in a materialised CTE of
 -- its own: a join or filter beside it would lose the index. The patch's band of latitudes and the polygon, which is a
