@@ -50,6 +50,7 @@ def ingest(
     ] = None,
     index: Index = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes (default: RSLOC_WORKERS or all cores).")] = None,
+    scheduler: common.Scheduler = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -65,6 +66,7 @@ def ingest(
             windows=tuple(windows or (1, 3)),
             index=cast(IndexChoice, index),
             workers=workers,
+            scheduler=scheduler,
             progress=progress,
         )
     if as_json:

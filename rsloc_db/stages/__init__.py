@@ -44,6 +44,7 @@ def localize_query(
     embedder: Embedder,
     options: Options,
     lap: Callable[[str], None],
+    reader: Connection | None = None,
 ) -> Decision:
     """Localize one query and store every step of it.
 
@@ -56,13 +57,14 @@ def localize_query(
         embedder: the model of those sets.
         options: what the run's settings say.
         lap: called with a stage's name at its end, for the clock.
+        reader: a connection to a replica that searches in its stead; None where there is no replica.
     """
     near = {(t.gallery_id, t.level): references[t.gallery_id, t.level] for t in targets}
     templates = {level: Templates(query, reference) for level, reference in near.items()}
     fits: list[Fit] = []
     looked_at = 0
     if options.retrieval != "exhaustive":
-        retrieve(conn, key, query, targets, embedder, options)
+        retrieve(conn, key, query, targets, embedder, options, reader)
         lap("retrieve")
         candidates = cliques(conn, key, targets, options)
         lap("cliques")

@@ -24,7 +24,7 @@ from rsloc_db.models import DEFAULT, Embedder, embedder
 from rsloc_db.stages.embed import embed_gallery
 from rsloc_db.stages.ingest_tiles import TileLoad, require_tiles
 from rsloc_db.stages.maps import map_gallery
-from rsloc_db.stages.workers import worker_pool
+from rsloc_db.stages.workers import crew
 from rsloc_db.types import Progress, Silent
 
 MAX_WINDOW = 15
@@ -69,6 +69,7 @@ def ingest(
     index: IndexChoice = "auto",
     url: str | None = None,
     workers: int | None = None,
+    scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> IngestSummary:
     """Load a source of tiles into a gallery, embed it and index it; run again, it goes on where it was stopped.
@@ -87,6 +88,7 @@ def ingest(
         index: how the vectors are to be searched: exact, hnsw, or auto by their number.
         url: database; None stands for RSLOC_DATABASE_URL or the embedded server.
         workers: processes; None stands for RSLOC_WORKERS or all cores.
+        scheduler: a Dask scheduler, ``tcp://...`` or ``local:N``, whose workers are to do it.
         progress: where the work reports to.
 
     Raises:
@@ -95,6 +97,7 @@ def ingest(
         ModelError: the model is unknown or faulty.
         SchemaError: the database lacks the schema.
         ServerError: the database cannot be reached, went away, or is out of disk.
+        WorkerError: a process died, or the scheduler cannot be reached.
     """
     started = time.monotonic()
     path = Path(source).expanduser().resolve()
@@ -109,7 +112,7 @@ def ingest(
             galleries.prepare_session(conn)
             with galleries.lock(conn, options.name):
                 work = _Ingest(conn, reader, options, url, loaded, model, progress or Silent())
-                return work.run(workers or settings().workers, started)
+                return work.run(workers or settings().workers, scheduler, started)
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[0]
         raise ServerError(f"the database stopped the ingest: {reason}; run the command again to go on") from error
@@ -150,13 +153,14 @@ class _Ingest:
     model_name: str
     progress: Progress
 
-    def run(self, workers: int, started: float) -> IngestSummary:
+    def run(self, workers: int, scheduler: str | None, started: float) -> IngestSummary:
         levels = self._levels()
         name, gallery = self._target()
         disk_bytes = self._state_disk(levels, gallery)
-        source, ahead = str(self.options.source), workers + 2
+        source = str(self.options.source)
         load = TileLoad(self.conn, self.reader, name, source, self.options.images, gallery)
-        with worker_pool(workers) as pool:
+        with crew(workers, scheduler) as hands:
+            pool, ahead = hands.pool, hands.ahead
             for level, rows in levels.items():
                 load.run(pool, level, rows, ahead, self.progress)
             gallery = require_tiles(self.conn, load)
