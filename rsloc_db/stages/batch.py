@@ -17,6 +17,7 @@ from functools import partial
 from threading import local
 
 import psycopg
+from threadpoolctl import threadpool_limits
 
 from rsloc_db.db import runs
 from rsloc_db.db.connection import Connection, address, connect, require_schema
@@ -27,7 +28,7 @@ from rsloc_db.models import Embedder
 from rsloc_db.queries import QueryFile, content_hash
 from rsloc_db.stages.localize import Desk, SearchSpace, localize_claimed, search_space
 from rsloc_db.stages.options import Options
-from rsloc_db.stages.workers import as_done, code_version, crew, worker_model
+from rsloc_db.stages.workers import as_done, code_version, crew, one_thread, worker_model
 from rsloc_db.types import Progress
 
 ARRIVAL_S = 10.0
@@ -163,7 +164,9 @@ def _localizer(labour: Labour, own: Desk, count: int) -> Iterator[Localizer]:
     """Yield what localizes: this process at its own desk, or as many others as there is work for."""
     workers = min(labour.workers, count)
     if not count or (labour.scheduler is None and workers == 1):
-        yield partial(map, partial(_localize_one, own))
+        # the last bits of a product of matrices depend on how many threads share it
+        with threadpool_limits(1, user_api="blas"):
+            yield partial(map, partial(_localize_one, own))
     else:
         with crew(workers, labour.scheduler) as hands:
             yield partial(as_done, hands, localize_job)
@@ -204,6 +207,7 @@ def _desk(work: Work) -> Desk:
         conn = connect(work.url)
         reader = connect(work.read_url, autocommit=True) if work.read_url else None
         watch_session(conn)
+        one_thread()
         model = worker_model(work.model, work.weights_hash)
         space = search_space(reader or conn, model, work.options)
         conn.commit()

@@ -12,10 +12,8 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any
 
-import cv2
-
 from rsloc_db.errors import WorkerError
-from rsloc_db.stages.workers import code_version
+from rsloc_db.stages.workers import code_version, one_thread
 
 CONNECT_S = 10
 
@@ -76,7 +74,7 @@ def _prepared(client: Any, scheduler: str) -> int:
         )
     try:
         found = set(client.run(code_version).values())
-        client.run(cv2.setNumThreads, 1)
+        client.run(one_thread)
     except (ImportError, AttributeError) as error:
         raise WorkerError(f"the workers of {scheduler} lack this version of rsloc-db: {error}") from error
     if found != {code_version()}:

@@ -22,6 +22,7 @@ from threading import Thread, local
 from typing import TypeVar
 
 import cv2
+from threadpoolctl import threadpool_limits
 
 import rsloc_db
 from rsloc_db.db.connection import Connection, connect
@@ -154,8 +155,14 @@ def code_version() -> str:
 def _begin() -> None:
     """Prepare a worker: no interrupts of its own, no threads beside the other workers, gone when its parent is."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
+    one_thread()
     Thread(target=_end_with_parent, daemon=True).start()
+
+
+def one_thread() -> None:
+    """Let this process compute in one thread for each that calls: others work beside it."""
+    cv2.setNumThreads(1)
+    threadpool_limits(1)
 
 
 def _end_with_parent() -> None:
