@@ -57,7 +57,7 @@ def _client(distributed: Any, scheduler: str, workers: int) -> Iterator[Any]:
             f"the scheduler is {scheduler!r}: expected local, local:N, tcp://HOST:PORT or tls://HOST:PORT"
         )
     processes = int(count) if count else workers
-    quiet = {"dashboard_address": None, "silence_logs": logging.ERROR}
+    quiet = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.ERROR}
     with (
         distributed.LocalCluster(n_workers=processes, threads_per_worker=1, processes=True, **quiet) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
