@@ -59,6 +59,10 @@ def localize(
     model: Annotated[str, typer.Option(help="Model whose embeddings are searched, as given to ingest.")] = DEFAULT,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin a new run where an equal one exists.")] = False,
     truth: Annotated[bool, typer.Option(help="Load the truth beside the images afterwards, for `evaluate`.")] = True,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Queries at once.", show_default="RSLOC_WORKERS or all cores")
+    ] = None,
+    scheduler: common.Scheduler = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -105,6 +109,8 @@ def localize(
             model=model,
             overwrite=overwrite,
             truth=truth,
+            workers=workers,
+            scheduler=scheduler,
             progress=bar,
         )
     if as_json:

@@ -228,8 +228,13 @@ def known_tiles(conn: Connection, gallery_id: int, first: Cell, last: Cell) -> s
 
 def prepare_session(conn: Connection) -> None:
     """Make a session fit for ``add_tiles``, and its server process notice soon when this one is killed."""
-    conn.execute(statement("session_watch"))
+    watch_session(conn)
     conn.execute(statement("tile_staging"))
+
+
+def watch_session(conn: Connection) -> None:
+    """Make the server process of a session notice soon when this one is killed."""
+    conn.execute(statement("session_watch"))
 
 
 def free_bytes(conn: Connection) -> int | None:

@@ -44,6 +44,7 @@ def localize_query(
     embedder: Embedder,
     options: Options,
     lap: Callable[[str], None],
+    reader: Connection | None = None,
 ) -> Decision:
     """Localize one query and store every step of it.
 
@@ -56,6 +57,7 @@ def localize_query(
         embedder: the model of those sets.
         options: what the run's settings say.
         lap: called with a stage's name at its end, for the clock.
+        reader: a connection to a replica that searches in its stead; None where there is no replica.
     """
     levels = {(t.gallery_id, t.level) for t in targets}
     near = {key: reference for key, reference in references.items() if (key.gallery_id, key.level) in levels}
@@ -66,7 +68,7 @@ def localize_query(
     ways = ways_to_search(near, options)
     for way in ways:
         if way == "knn":
-            retrieve(conn, key, query, targets, embedder, options)
+            retrieve(conn, key, query, targets, embedder, options, reader)
             lap("retrieve")
             candidates = cliques(conn, key, targets, options)
             lap("cliques")

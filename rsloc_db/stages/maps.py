@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -56,7 +56,7 @@ class MapJob:
 
 def map_gallery(
     conn: Connection,
-    pool: ProcessPoolExecutor,
+    pool: Executor,
     url: str,
     gallery: Gallery,
     levels: Iterable[int],
