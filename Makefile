@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | clean. Everything is installed into .venv, nothing elsewhere.
+# make setup | demo | test | lint | docs | clean. Everything is installed into .venv, nothing elsewhere.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,13 +7,14 @@ STAMP := $(VENV)/installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test lint docs clean
 
 help:
 	@echo "make setup   make .venv and install there (Python 3.11 or newer; PYTHON=... names one)"
 	@echo "make demo    find a dozen pictures on a world map, from nothing to a map page in ./out"
 	@echo "make test    run all tests on a real PostgreSQL (ARGS='tests/test_grids.py -x' are passed to pytest)"
 	@echo "make lint    check style and types"
+	@echo "make docs    bring generated pages up to date, check the links and build the site into ./out/site"
 	@echo "make clean   remove .venv, caches and ./out; the database (see RSLOC_HOME) stays"
 
 setup: $(STAMP)
@@ -48,6 +49,12 @@ lint: $(STAMP)
 	@$(BIN)/python -m ruff format --check
 	@$(BIN)/python -m mypy
 
+docs: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@$(BIN)/python docs/code/sql_page.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "out/site/index.html"
+
 clean:
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist out
-	@find rsloc_db migrations tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find rsloc_db migrations tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +

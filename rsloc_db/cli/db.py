@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rsloc_db.cli.common import print_json, progress, stdout
+from rsloc_db.cli.common import examples, print_json, progress, stdout
 from rsloc_db.db import server
 from rsloc_db.types import Json
 
@@ -24,7 +24,7 @@ app = typer.Typer(
 Replace = Annotated[bool, typer.Option("--replace", help="Put it in the place of what is there.")]
 
 
-@app.command()
+@app.command(epilog=examples("rsloc-db db start"))
 def start() -> None:
     """Start the embedded server, making it first where there is none; it goes on after this command ends."""
     if server.own_url():
@@ -38,13 +38,13 @@ def start() -> None:
     )
 
 
-@app.command()
+@app.command(epilog=examples("rsloc-db db stop"))
 def stop() -> None:
     """Stop the embedded server. Sessions are ended and their open transactions undone; nothing committed is lost."""
     stdout.print("stopped" if server.stop() else "it did not run")
 
 
-@app.command()
+@app.command(epilog=examples("rsloc-db db status", "rsloc-db db status --json"))
 def status(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """Tell which server is used, whether it runs, its versions, where the data lie, and what to beware of."""
     found = server.status()
@@ -78,7 +78,7 @@ def _lines(found: Json) -> dict[str, str]:
     return lines
 
 
-@app.command()
+@app.command(epilog=examples("rsloc-db db upgrade"))
 def upgrade() -> None:
     """Bring the schema to this program's version; a schema that is there already keeps its data.
 
@@ -97,21 +97,26 @@ def upgrade() -> None:
         stdout.print(f"not ready: {', '.join(waiting)}; run `rsloc-db ingest` on their sources again")
 
 
-@app.command()
+@app.command(epilog=examples('psql "$(rsloc-db db url)"'))
 def url() -> None:
     """Print the database's URL WITH ITS PASSWORD, for other programs: psql "$(rsloc-db db url)", QGIS, SQLAlchemy."""
     typer.echo(server.database_url())
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
+@app.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
+    epilog=examples(
+        "rsloc-db db psql", 'rsloc-db db psql -c "SELECT count(*) FROM tile"', "rsloc-db db psql -f mine.sql"
+    ),
+)
 def psql(
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGS]...", help="What psql is to get.")] = None,
 ) -> None:
-    """Open psql on the database. What follows goes to psql: rsloc-db db psql -c "SELECT count(*) FROM tile"."""
+    """Open psql on the database. What follows goes to psql, and its exit code comes back."""
     raise typer.Exit(server.psql(arguments or []))
 
 
-@app.command()
+@app.command(epilog=examples("rsloc-db db backup rsloc.dump"))
 def backup(
     file: Annotated[Path, typer.Argument(help="File to write; it appears only when it is whole.")],
     replace: Replace = False,
@@ -121,7 +126,7 @@ def backup(
     stdout.print(f"{file}: {file.stat().st_size / 1e6:,.1f} MB")
 
 
-@app.command()
+@app.command(epilog=examples("rsloc-db db restore rsloc.dump --replace"))
 def restore(
     file: Annotated[Path, typer.Argument(help="File that `rsloc-db db backup` wrote.")],
     replace: Replace = False,

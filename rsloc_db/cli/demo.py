@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from rsloc_db.demo import Demo
 
 
+EXAMPLES = common.examples("rsloc-db demo", "rsloc-db demo --seed 1 --out out/second")
+
+
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the map page and the picture.")] = Path("out"),
     seed: Annotated[int, typer.Option(help="Of the choice of the queries.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Find a dozen pieces of a world map on another one: NASA's Blue Marble, with Australia cut out.
 
@@ -34,7 +38,7 @@ def demo(
 
     began = time.monotonic()
     page, picture = out / "demo.html", out / "demo.png"
-    with common.progress() as bar:
+    with common.progress(quiet=quiet) as bar:
         url = server.database_url(bar)
         schema.upgrade(url)
         found = package_demo.demo(seed=seed, url=url, progress=bar)

@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 from rich.table import Table as RichTable
 
-from rsloc_db.cli.common import print_json, stdout
+from rsloc_db.cli.common import examples, print_json, stdout
 from rsloc_db.evaluation import compare as compare_runs
 from rsloc_db.evaluation import evaluate as evaluate_run
 from rsloc_db.export import tables
 from rsloc_db.export.tables import Table, number
 
+EVALUATE_EXAMPLES = examples("rsloc-db evaluate", "rsloc-db evaluate 3 --queries", "rsloc-db evaluate 3 --json")
+COMPARE_EXAMPLES = examples("rsloc-db compare 3 4", "rsloc-db compare 3 4 --json")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -61,7 +63,7 @@ def _rich(table: Table) -> RichTable:
     title = f"\n{table.title}" if table.title else None
     shown = RichTable(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in table.columns:
-        shown.add_column(column)
+        shown.add_column(column, no_wrap=True)
     for row in table.rows:
         shown.add_row(*row)
     return shown

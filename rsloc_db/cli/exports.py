@@ -7,22 +7,18 @@ from typing import Annotated, cast
 
 import typer
 
-from rsloc_db.cli.common import print_json, progress, stderr, stdout
+from rsloc_db.cli.common import examples, print_json, progress, stderr, stdout
 
 Run = Annotated[int | None, typer.Argument(help="Number of the run; the newest one if left out.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
-EXPORT_EXAMPLES = """Examples:
-
-  rsloc-db export --out run.gpkg
-
-  rsloc-db export 3 --out found.geojson
-
-  rsloc-db export 3 --out matches.csv --layer matches
-
-  rsloc-db export 3 --out votes.gpkg --layer localizations --layer votes
-"""
+EXPORT_EXAMPLES = examples(
+    "rsloc-db export --out run.gpkg",
+    "rsloc-db export 3 --out found.geojson",
+    "rsloc-db export 3 --out matches.csv --layer matches",
+    "rsloc-db export 3 --out votes.gpkg --layer localizations --layer votes",
+)
 
 
 def export(
@@ -52,14 +48,11 @@ def export(
         stdout.print(f"{found.out}: run {found.run}: {rows}")
 
 
-GEOREFERENCE_EXAMPLES = """Examples:
-
-  rsloc-db georeference
-
-  rsloc-db georeference 3 --out maps --format gtiff
-
-  rsloc-db georeference 3 --out maps --format vrt
-"""
+GEOREFERENCE_EXAMPLES = examples(
+    "rsloc-db georeference",
+    "rsloc-db georeference 3 --out maps --format gtiff",
+    "rsloc-db georeference 3 --out maps --format vrt",
+)
 
 
 def georeference(
@@ -92,12 +85,10 @@ def georeference(
         raise typer.Exit(1)
 
 
-REPORT_EXAMPLES = """Examples:
-
-  rsloc-db report
-
-  rsloc-db report 3 --out out/report.html --strips 200
-"""
+REPORT_EXAMPLES = examples(
+    "rsloc-db report",
+    "rsloc-db report 3 --out out/report.html --strips 200",
+)
 
 
 def report(
@@ -123,12 +114,10 @@ def report(
         stdout.print(f"{found.out}: run {found.run}: {found.queries} queries, {found.shown} with pictures")
 
 
-QGIS_EXAMPLES = """Examples:
-
-  rsloc-db qgis
-
-  rsloc-db qgis 3 --out out/run3.qgs --password
-"""
+QGIS_EXAMPLES = examples(
+    "rsloc-db qgis",
+    "rsloc-db qgis 3 --out out/run3.qgs --password",
+)
 
 
 def qgis(

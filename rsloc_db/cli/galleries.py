@@ -18,24 +18,24 @@ from rsloc_db.models import DEFAULT, MODELS
 from rsloc_db.stages.ingest import IngestSummary, index_gallery
 from rsloc_db.stages.ingest import ingest as run_ingest
 
-app = typer.Typer(help="List, show and delete galleries, and what models made of them.", invoke_without_command=True)
+app = typer.Typer(
+    help="List, show and delete galleries, and what models made of them.",
+    invoke_without_command=True,
+    epilog=common.examples("rsloc-db galleries", "rsloc-db galleries --json", "rsloc-db galleries show france"),
+)
 
 FAILURES_SHOWN = 20
 Index = Annotated[str, typer.Option(help="How vectors are searched: exact | hnsw | auto, by their number.")]
+Name = Annotated[str, typer.Argument(help="Name of the gallery: `rsloc-db galleries` lists them.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
-EXAMPLES = """Examples:
-
-  rsloc-db ingest galleryL15.db
-
-  rsloc-db ingest gallery.db --level 15 --name france
-
-  rsloc-db ingest region.tif --images reference --workers 4
-
-  rsloc-db ingest galleryL15-new.db --name galleryL15 --replace
-
-  rsloc-db ingest galleryL15.db --model onnx:network.onnx
-"""
+EXAMPLES = common.examples(
+    "rsloc-db ingest galleryL15.db",
+    "rsloc-db ingest gallery.db --level 15 --name france",
+    "rsloc-db ingest region.tif --images reference --workers 4",
+    "rsloc-db ingest galleryL15-new.db --name galleryL15 --replace",
+    "rsloc-db ingest galleryL15.db --model onnx:network.onnx",
+)
 
 
 def ingest(
@@ -102,8 +102,8 @@ def list_galleries(context: typer.Context, as_json: Json = False) -> None:
             _print_brief(_described(each))
 
 
-@app.command()
-def show(name: str, as_json: Json = False) -> None:
+@app.command(epilog=common.examples("rsloc-db galleries show france"))
+def show(name: Name, as_json: Json = False) -> None:
     """Show a gallery and the tiles that were skipped."""
     with closing(_connect()) as conn:
         gallery = galleries.get_gallery(conn, name)
@@ -120,8 +120,8 @@ def show(name: str, as_json: Json = False) -> None:
         common.stdout.print(f"             and {len(failures) - FAILURES_SHOWN:,} more: --json lists all")
 
 
-@app.command()
-def delete(name: str, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+@app.command(epilog=common.examples("rsloc-db galleries delete france", "rsloc-db galleries delete france --yes"))
+def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
     """Delete a gallery with its tiles, images and embeddings; results of runs on it stay."""
     with closing(_connect()) as conn, galleries.lock(conn, name):
         gallery = galleries.get_gallery(conn, name)
@@ -131,9 +131,9 @@ def delete(name: str, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do 
     common.stdout.print(f"gallery {name} is deleted")
 
 
-@app.command("drop-model")
+@app.command("drop-model", epilog=common.examples("rsloc-db galleries drop-model france clip:clip-vit-base-patch32"))
 def drop_model(
-    name: Annotated[str, typer.Argument(help="Gallery.")],
+    name: Name,
     model: Annotated[str, typer.Argument(help="Model, as `rsloc-db galleries` shows it.")],
     weights: Annotated[str, typer.Option(help="Beginning of its weights' hash, where it is there with several.")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

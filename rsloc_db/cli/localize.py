@@ -14,6 +14,14 @@ from rsloc_db.models import DEFAULT
 from rsloc_db.stages.options import Retrieval, Rotation
 from rsloc_db.types import Json, Pixels
 
+EXAMPLES = common.examples(
+    "rsloc-db localize scene.tif",
+    "rsloc-db localize RSimages/test400 --gallery galleryL15",
+    "rsloc-db localize scan.png --rotation free --gsd 3 --gsd-factor 1.5",
+    'rsloc-db localize photo.png --gsd 3.3 --within "POLYGON((-5 47, 2 47, 2 50, -5 50, -5 47))"',
+)
+WIDE = 150
+"""Columns from which on the reasons stand in the table; else they are lines below it."""
 COLOURS = {"accepted": "green", "ambiguous": "yellow", "not_here": "dim", "failed": "red"}
 
 
@@ -74,15 +82,8 @@ def localize(
     Images are taken to be north up unless --rotation free is given; a scale known but roughly needs --gsd-factor. Both
     take longer.
 
-    Run the same command again to go on after a stop; what is done is not done again.
-
-      rsloc-db localize scene.tif
-
-      rsloc-db localize RSimages/test400 --gallery galleryL15
-
-      rsloc-db localize scan.png --rotation free --gsd 3 --gsd-factor 1.5
-
-      rsloc-db localize photo.png --gsd 3.3 --within "POLYGON((-5 47, 2 47, 2 50, -5 50, -5 47))"
+    Run the same command again to go on after a stop; what is done is not done again. The exit code is 1 if an image
+    failed: it cannot be read, or its scale is unknown.
     """
     from rsloc_db import api
 
@@ -131,11 +132,18 @@ def _metres(gsd: str | None) -> float | Literal["unknown"] | None:
 
 
 def _print(run: int, queries: list[Json]) -> None:
-    table = Table("query", "verdict", "lon", "lat", "95 % ellipse", "confidence", "why", title=f"run {run}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    wide = common.stdout.width >= WIDE
+    for name in ("Query", "Verdict", "Lon", "Lat", "95 % ellipse", "Sure", *(["Why"] if wide else [])):
+        table.add_column(name, no_wrap=True)
     for q in queries:
-        table.add_row(*_row(q))
+        table.add_row(*_row(q)[: len(table.columns)])
+    common.stdout.print(f"run {run}", style="bold")
     common.stdout.print(table)
-    common.stdout.print(f"look further: rsloc-db evaluate {run}; rsloc-db db psql")
+    for q in queries:
+        if not wide and q["verdict"] != "accepted":
+            common.stdout.print(f"{q['name']}: {q['reason']}")
+    common.stdout.print(f"look further: rsloc-db evaluate {run}; rsloc-db map {run}; rsloc-db db psql")
 
 
 def _row(q: Json) -> list[str | Text]:

@@ -7,9 +7,14 @@ from typing import Annotated
 
 import typer
 
-from rsloc_db.cli.common import print_json, stdout
+from rsloc_db.cli.common import examples, print_json, stdout
 from rsloc_db.registration import SCALES, TURNS_DEG
 from rsloc_db.types import Json
+
+EXAMPLES = examples(
+    "rsloc-db match summer.tif winter.png --picture both.png",
+    "rsloc-db match scan.png map.png --scale 0.8 1.25 --turn -10 10 --json",
+)
 
 
 def match(
@@ -31,8 +36,6 @@ def match(
     The images may be of two dates or sensors, turned by any angle and of any scale within bounds. No georeference is
     read and no database is needed. The transform takes pixels (x, y, 1) of A to pixels of B, x to the right, y down;
     the centre of the first pixel is (0, 0).
-
-      rsloc-db match summer.tif winter.png --picture both.png
     """
     from rsloc_db.image_match import match as match_images
 

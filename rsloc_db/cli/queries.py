@@ -12,18 +12,13 @@ from rsloc_db.cli import common
 
 app = typer.Typer(help="Make query sets with a known place.", no_args_is_help=True)
 
-EXAMPLES = """Examples:
-
-  rsloc-db queries make map.tif --out out/plain --count 20
-
-  rsloc-db queries make map.tif --out out/turned --turn 0-360 --scale 0.7-1.4 --season 1 --seed 3
-
-  rsloc-db queries make elsewhere.tif --out out/absent --absent --season 1
-
-  rsloc-db localize out/turned
-
-  rsloc-db evaluate
-"""
+EXAMPLES = common.examples(
+    "rsloc-db queries make map.tif --out out/plain --count 20",
+    "rsloc-db queries make map.tif --out out/turned --turn 0-360 --scale 0.7-1.4 --season 1 --seed 3",
+    "rsloc-db queries make elsewhere.tif --out out/absent --absent --season 1",
+    "rsloc-db localize out/turned",
+    "rsloc-db evaluate",
+)
 _RANGE = re.compile(r"\s*(-?\d+(?:\.\d+)?)(?:\s*-\s*(-?\d+(?:\.\d+)?))?\s*", re.ASCII)
 
 

@@ -7,11 +7,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from rsloc_db.cli.common import print_json, stdout
+from rsloc_db.cli.common import examples, print_json, stdout
 from rsloc_db.evaluation import delete_run
 from rsloc_db.evaluation import runs as all_runs
 
-app = typer.Typer(help="List runs, newest first, or delete one.", invoke_without_command=True)
+app = typer.Typer(
+    help="List runs, newest first, or delete one.",
+    invoke_without_command=True,
+    epilog=examples("rsloc-db runs", "rsloc-db runs --json", "rsloc-db runs delete 3"),
+)
 
 
 @app.callback()
@@ -28,7 +32,7 @@ def runs(
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("Run", "Queries of", "Began", "Galleries", "Model", "Done", "Accepted", "Failed"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for row in found:
         done = f"{row['queries'] - row['pending']} of {row['queries']}"
         galleries = ", ".join(row["galleries"] or ["-"])
@@ -38,7 +42,7 @@ def runs(
     stdout.print(table if found else "no run yet: `rsloc-db localize PATH` makes one")
 
 
-@app.command()
+@app.command(epilog=examples("rsloc-db runs delete 3"))
 def delete(run: Annotated[int, typer.Argument(help="Number of the run.")]) -> None:
     """Forget a run and all that it found; its queries and their truth stay."""
     delete_run(run)

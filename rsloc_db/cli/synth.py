@@ -9,16 +9,12 @@ import typer
 
 from rsloc_db.cli import common
 
-EXAMPLES = """Examples:
-
-  rsloc-db synth out/small --tiles 1000
-
-  rsloc-db synth out/country --tiles 824796 --seed 3
-
-  rsloc-db ingest out/small/Gallery/galleryL15.db
-
-  rsloc-db localize out/small/RSimages/present out/small/RSimages/absent
-"""
+EXAMPLES = common.examples(
+    "rsloc-db synth out/small --tiles 1000",
+    "rsloc-db synth out/country --tiles 824796 --seed 3",
+    "rsloc-db ingest out/small/Gallery/galleryL15.db",
+    "rsloc-db localize out/small/RSimages/present out/small/RSimages/absent",
+)
 
 
 def synth(

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from rsloc_db import tiles
-from rsloc_db.cli.common import print_json, stderr, stdout
+from rsloc_db.cli.common import examples, print_json, stderr, stdout
 from rsloc_db.tile_sources import open_source
 from rsloc_db.types import Json
 
@@ -31,7 +31,7 @@ Level = Annotated[int | None, typer.Option(help="Level; by default the gallery's
 MAX_SHOWN = 20
 
 
-@app.command()
+@app.command(epilog=examples("rsloc-db tiles info 15 16158 12025", "rsloc-db tiles info 15_16158_12025 --json"))
 def info(
     tile: Annotated[list[str], typer.Argument(help="LEVEL COLUMN ROW, or level_column_row.")],
     grid: GridOption = Grid.google_earth,
@@ -42,7 +42,10 @@ def info(
 
 
 # a southern or western place begins with a minus sign, which is no option
-@app.command(context_settings={"ignore_unknown_options": True})
+@app.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog=examples("rsloc-db tiles at -2.47 47.88", "rsloc-db tiles at 15 50 france --json"),
+)
 def at(
     lon: Annotated[float, typer.Argument(help="Longitude in degrees.")],
     lat: Annotated[float, typer.Argument(help="Latitude in degrees.")],
@@ -59,7 +62,12 @@ def at(
         _print(tiles.tile_at(lon, lat, level=level, source=found), json)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "rsloc-db tiles extract galleryL15.db --bbox 0,47,1,48 --out tiles",
+        "rsloc-db tiles extract france --within area.geojson --all-dates",
+    )
+)
 def extract(
     source: Source,
     level: Level = None,
@@ -85,7 +93,7 @@ def extract(
     stdout.print(f"{len(done.files):,} tiles written to {out}{skipped}")
 
 
-@app.command()
+@app.command(epilog=examples("rsloc-db tiles mosaic france 15_16158_12025 -n 5 --out mosaic.tif"))
 def mosaic(
     source: Source,
     tile: Annotated[list[str], typer.Argument(help="LEVEL COLUMN ROW, or level_column_row: the middle one.")],

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from rsloc_db.cli.common import print_json, stdout
+from rsloc_db.cli.common import examples, print_json, stdout
 from rsloc_db.evaluation import load_truth
 
+EXAMPLES = examples("rsloc-db truth load RSimages/test400", "rsloc-db truth load scenes --real")
 app = typer.Typer(help="Load where queries really are. Evaluation alone reads it.", no_args_is_help=True)
 
 
@@ -18,7 +19,7 @@ def _truth() -> None:
     """Keep `load` a word of its own, though it is the only command."""
 
 
-@app.command()
+@app.command(epilog=EXAMPLES)
 def load(
     paths: Annotated[list[Path], typer.Argument(help="Query sets, folders or files, as for `rsloc-db localize`.")],
     simulated: Annotated[
