@@ -237,7 +237,7 @@ def _pairs(features: Features, a: _Points, b: _Points) -> Sequence[cv2.DMatch]:
 
 def _detector(features: Features) -> Any:
     if features.model is None:
-        return cv2.SIFT.create(MOST_POINTS)
+        return cv2.SIFT.create(MOST_POINTS, enable_precise_upscale=True)
     return _opened(features.kind.upper(), features.model)
 
 

@@ -10,7 +10,7 @@
 
 Where turn or scale are not known, the query is supposed in a number of poses (``stages.poses``): patches are cut from
 it upright in each, votes agree within a pose, templates are laid over the maps in each. The pose of a promising place
-is then settled between these, and refinement fits what remains.
+is then settled between these, and refinement fits what remains; on demand local features tell further poses.
 
 A gallery comes in by ``stages.ingest``. A batch of queries goes through ``stages.localize``, which calls
 ``localize_query`` below for each, in one transaction: a query is either done with all its rows or not begun.
@@ -69,7 +69,7 @@ def localize_query(
         lap("cliques")
         compared = compare_cliques(candidates, templates, options)
         looked_at += len(compared)
-        fits = settle_poses(compared, templates, options)
+        fits = settle_poses(query, compared, templates, options)
     verified = verify(query, fits, near, options)
     lap("verify")
     widen = options.retrieval == "exhaustive" or is_affordable(near, options)
@@ -80,7 +80,7 @@ def localize_query(
         lap("refine")
         others = exhaustive(templates, options)
         looked_at += len(others)
-        fits += settle_poses(others, templates, options)
+        fits += settle_poses(query, others, templates, options)
         lap("retrieve")
         verified = verify(query, fits, near, options)
         lap("verify")
