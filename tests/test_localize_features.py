@@ -85,8 +85,8 @@ def test_nothing_is_told_where_nothing_agrees(level: tuple[LayerKey, Reference])
     query = query_of(piece, "mercator", NOMINAL_M)
     fit = near(piece, key, 0, Pose())
     assert len(feature_fits(query, fit, reference, OPTIONS)) == 1
-    mirrored = replace(query, image=query.image[:, ::-1].copy())
-    assert feature_fits(mirrored, fit, reference, OPTIONS) == []
+    mirrored = replace(piece, image=piece.image[:, ::-1].copy())
+    assert feature_fits(query_of(mirrored, "mercator", NOMINAL_M), fit, reference, OPTIONS) == []
     assert feature_fits(query, fit, reference, replace(OPTIONS, features=None)) == []
     # far from the land there are no pixels
     assert feature_fits(query, replace(fit, center=(fit.center[0], -40.0)), reference, OPTIONS) == []
