@@ -45,7 +45,7 @@ def unverified(_: object, fits: list[Fit], __: object, options: Options) -> list
     return sorted(fits, key=lambda fit: -fit.correlation)[: options.refined]
 
 
-def unsettled(fits: list[Fit], _: object, options: Options) -> list[Fit]:
+def unsettled(_: object, fits: list[Fit], __: object, options: Options) -> list[Fit]:
     """Leave places the poses that they were found in."""
     return sorted(fits, key=lambda fit: -fit.correlation)[: options.settled]
 

@@ -14,6 +14,7 @@ from rsloc_db.db import runs, server
 from rsloc_db.db.connection import connect, require_schema
 from rsloc_db.errors import AreaError, QueryError
 from rsloc_db.evaluation import load_truth
+from rsloc_db.features import choose_features
 from rsloc_db.geometry import read_shape
 from rsloc_db.models import DEFAULT, embedder
 from rsloc_db.queries import read_queries
@@ -57,6 +58,9 @@ def localize(
     reference_error: float = 0.75,
     top: int = 5,
     model: str = DEFAULT,
+    features: str | None = None,
+    feature_model: str | Path | None = None,
+    lightglue: str | Path | None = None,
     overwrite: bool = False,
     truth: bool = True,
     url: str | None = None,
@@ -82,6 +86,9 @@ def localize(
         reference_error: error of the gallery itself, standard deviation an axis in its pixels, which the ellipses hold.
         top: how many places to return for each query.
         model: the embedder whose vectors are searched, as it was given to ``ingest``.
+        features: local features that tell further turns and scales where these are not known: sift, aliked or disk.
+        feature_model: ONNX file of the network, for aliked and disk.
+        lightglue: ONNX file of LightGlue, to match what aliked finds.
         overwrite: do it again even where an equal run is stored.
         truth: whether to load the truth that lies beside the queries when all is done, for ``evaluate``.
         url: the database; by default the one that ``rsloc-db db url`` tells.
@@ -118,7 +125,10 @@ def localize(
         gsd_factor=factor,
         levels=levels,
         reference_error_px=reference_error,
+        features=choose_features(features, feature_model, lightglue),
     )
+    if options.features is not None and not options.free:
+        raise QueryError("--features look for turns and scales: give --rotation free or --gsd-factor as well")
     read_url = read_url or (server.read_url() if url is None else None)
     url = url or server.database_url()
     labour = Labour(url, read_url, settings().workers if workers is None else workers, scheduler)

@@ -10,7 +10,7 @@
 
 Where turn or scale are not known, the query is supposed in a number of poses (``stages.poses``): patches are cut from
 it upright in each, votes agree within a pose, templates are laid over the maps in each. The pose of a promising place
-is then settled between these, and refinement fits what remains.
+is then settled between these, and refinement fits what remains; on demand local features tell further poses.
 
 A gallery comes in by ``stages.ingest``. A batch of queries goes through ``stages.localize``, which calls
 ``localize_query`` below for each, in one transaction: a query is either done with all its rows or not begun.
@@ -77,7 +77,7 @@ def localize_query(
             found = exhaustive(templates, options)
             lap("retrieve")
         looked_at += len(found)
-        fits += settle_poses(found, templates, options)
+        fits += settle_poses(query, found, templates, options)
         verified = verify(query, fits, near, options)
         lap("verify")
         # where no clique stands out it is cheaper to look everywhere before any is refined

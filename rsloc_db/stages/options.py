@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from rsloc_db.features import Features
 from rsloc_db.types import Json
 
 Retrieval = Literal["knn", "exhaustive", "auto"]
@@ -30,6 +31,7 @@ class Options:
             imagery disagree by about one pixel over the same ground, and no match against one of them can know better.
         cliques: most candidates that are compared with stored gradient maps, or that exhaustive retrieval returns;
             three times as many where poses are guesses.
+        features: local features that tell further turns and scales where these are not known, or None.
         settled: most candidates whose turn and scale are looked for more closely, where these are not known.
         verified: most places that are compared with pixels.
         refined: most places that are refined.
@@ -45,6 +47,7 @@ class Options:
     gsd_factor: float = 1.0
     levels: int = 1
     reference_error_px: float = 0.75
+    features: Features | None = None
     cliques: int = 40
     settled: int = 24
     verified: int = 10

@@ -20,6 +20,7 @@ from rsloc_db.db.blocks import LayerKey
 from rsloc_db.db.runs import CliqueRow
 from rsloc_db.frames import Frame
 from rsloc_db.grids import TILE_PX
+from rsloc_db.stages.feature_poses import LOOKED_AT, feature_fits
 from rsloc_db.stages.maps import CELL_PX, SURROUNDINGS_CELLS
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
@@ -113,15 +114,24 @@ def compare_cliques(
     return found
 
 
-def settle_poses(fits: Sequence[Fit], templates: Mapping[LayerKey, Templates], options: Options) -> list[Fit]:
+def settle_poses(
+    query: Query, fits: Sequence[Fit], templates: Mapping[LayerKey, Templates], options: Options
+) -> list[Fit]:
     """Look at the best coarse fits in poses between those that were tried, and return them, best first.
 
-    Where the pose is known all fits are returned as they are.
+    Where the pose is known all fits are returned as they are. Where local features are asked for, the poses that they
+    tell at the best places are looked at as well.
     """
     if not options.free:
         return list(fits)
     ranked = sorted(fits, key=lambda f: -f.correlation)[: options.settled]
-    settled = [_settled(fit, templates[fit.candidate.key], options) for fit in ranked]
+    references = {key: of_date.reference for key, of_date in templates.items()}
+    told = [
+        more
+        for fit in _distinct(ranked, references)[:LOOKED_AT]
+        for more in feature_fits(query, fit, references[fit.candidate.key], options)
+    ]
+    settled = [_settled(fit, templates[fit.candidate.key], options) for fit in (*ranked, *told)]
     return sorted(settled, key=lambda f: -f.correlation)
 
 
