@@ -1,10 +1,11 @@
 """Match pairs of overhead images with a known transform, and pairs of different places; plain SIFT beside it.
 
-    python benchmarks/pairs.py OPTICAL [--false 2]
+    python benchmarks/pairs.py OPTICAL [--false 2] [--features sift] [--odd 12]
 
 OPTICAL is a folder with ``pairK_1.jpg``, ``pairK_2.jpg`` and ``gt_K.txt`` (2 x 3 affine from the first to the second).
 False pairs are the first image of one pair and the second of another of the same parity. What was tuned was tuned on
-odd pairs. Errors are those of the centre of the first image, in pixels of the second. Prints markdown with the commit.
+odd pairs; ``--odd 12`` takes the first 12 of these alone. With ``--features`` matches of local features are followed as
+well. Errors are those of the centre of the first image, in pixels of the second. Prints markdown with the commit.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,21 +62,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--false", type=int, default=2, metavar="N", help="false pairs for each true one")
+    parser.add_argument("--features", help="sift, aliked or disk")
+    parser.add_argument("--feature-model", type=Path, help="ONNX file of aliked or disk")
+    parser.add_argument("--lightglue", type=Path, help="ONNX file of LightGlue")
+    parser.add_argument("--odd", type=int, metavar="N", help="take the first N odd pairs alone")
     arguments = parser.parse_args()
     numbers = sorted(int(path.stem.removeprefix("gt_")) for path in arguments.folder.glob("gt_*.txt"))
+    if arguments.odd is not None:
+        numbers = [k for k in numbers if k % 2][: arguments.odd]
+    odd, even = [k for k in numbers if k % 2], [k for k in numbers if k % 2 == 0]
     print(f"commit {_commit()}; {len(numbers)} pairs, {arguments.false} false ones for each\n")
     print("| method | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|")
-    for name, method in (("rsloc-db match", _match), ("SIFT + RANSAC", _sift)):
-        found = {k: method(*_files(arguments.folder, k, k)) for k in numbers}
-        wrong = {
-            (a, b): method(*_files(arguments.folder, a, b))
-            for parity in (numbers[::2], numbers[1::2])
-            for step in range(1, arguments.false + 1)
-            for a, b in zip(parity, parity[step:] + parity[:step], strict=True)
-        }
-        for kind, chosen in (("odd", numbers[::2]), ("even", numbers[1::2]), ("all", numbers)):
+    methods: dict[str, Method] = {"rsloc-db match": _match, "SIFT + RANSAC": _sift}
+    if arguments.features:
+        chosen = {name: getattr(arguments, name) for name in ("features", "feature_model", "lightglue")}
+        methods[f"rsloc-db match --features {arguments.features}"] = partial(_match, **chosen)
+    for name, method in methods.items():
+        _print_rows(arguments.folder, name, method, {"odd": odd, "even": even, "all": numbers}, arguments.false)
+
+
+def _print_rows(folder: Path, name: str, method: Method, groups: dict[str, list[int]], steps: int) -> None:
+    """Match the pairs of each group, and false pairs of the same parity."""
+    found = {k: method(*_files(folder, k, k)) for k in groups["all"]}
+    wrong = {
+        (a, b): method(*_files(folder, a, b))
+        for parity in (groups["odd"], groups["even"])
+        for step in range(1, steps + 1)
+        for a, b in zip(parity, parity[step:] + parity[:step], strict=True)
+    }
+    for kind, chosen in groups.items():
+        if chosen:
             false = [answer for (a, _), answer in wrong.items() if a in chosen]
-            row = _row(arguments.folder, {k: found[k] for k in chosen}, false)
+            row = _row(folder, {k: found[k] for k in chosen}, false)
             print(f"| {name} | {kind} | " + " | ".join(row) + " |", flush=True)
 
 
@@ -81,9 +101,9 @@ def _files(folder: Path, a: int, b: int) -> tuple[Path, Path]:
     return folder / f"pair{a}_1.jpg", folder / f"pair{b}_2.jpg"
 
 
-def _match(a: Path, b: Path) -> Answer:
+def _match(a: Path, b: Path, **features: Any) -> Answer:
     started = time.process_time()
-    found = rsloc_db.match(a, b)
+    found = rsloc_db.match(a, b, **features)
     seconds = time.process_time() - started
     if found.registration is None:
         return Answer(None, False, None, seconds)

@@ -34,14 +34,16 @@ class Settings(BaseSettings):
     Attributes:
         home: folder of the embedded server and of all caches (RSLOC_HOME).
         database_url: a PostgreSQL URL of the user's own server (RSLOC_DATABASE_URL); it replaces the embedded one.
+        database_read_url: URL of a replica of it for the reads of localize (RSLOC_DATABASE_READ_URL).
         deb_mirror: a Debian mirror for the embedded server's packages (RSLOC_DEB_MIRROR; default: apt's own).
-        workers: processes for ingest (RSLOC_WORKERS; default: the cores this process may use).
+        workers: processes for ingest and localize (RSLOC_WORKERS; default: the cores this process may use).
     """
 
     model_config = SettingsConfigDict(env_prefix="RSLOC_", frozen=True, extra="ignore")
 
     home: Path = Field(default_factory=default_home)
     database_url: SecretStr | None = None
+    database_read_url: SecretStr | None = None
     deb_mirror: str | None = None
     workers: int = Field(default_factory=_cores, ge=1)
 

@@ -23,6 +23,9 @@ Maps = NDArray[np.float32]
 ORIENTATIONS = 6
 FLAT = 0.1
 """Share of the image's median strength below which a cell and its surroundings are flat, and stay weak."""
+NOISE = 4.0
+"""Strength of a cell whose pixels all differ from their neighbours by one grey level: what is weaker, such as open
+water, is flat in itself and not beside its surroundings alone."""
 MIN_COVER = 0.5
 """A cell counts when at least this share of its pixels is valid."""
 
@@ -89,14 +92,14 @@ def _normalise(stack: Maps, valid: Mask, surroundings_cells: float | None) -> Gr
     if not valid.any():
         return GradientMaps(np.zeros_like(stack), cover)
     strength = np.linalg.norm(stack, axis=0)
-    median = max(float(np.median(strength[valid])), 1e-3)
+    median = float(np.median(strength[valid]))
     if surroundings_cells is None:
-        stack = stack / (strength + np.float32(median))
+        stack = stack / (strength + np.float32(max(median, NOISE)))
         mean = stack[:, valid].mean(axis=1)
         return GradientMaps((stack - mean[:, None, None]) * cover, cover)
     weight = np.maximum(_around(cover, surroundings_cells), np.float32(1e-3))
     usual = _around(strength * cover, surroundings_cells) / weight
-    stack = stack / (strength + usual + np.float32(FLAT * median))
+    stack = stack / (strength + usual + np.float32(max(FLAT * median, NOISE)))
     means = np.stack([_around(channel * cover, surroundings_cells) / weight for channel in stack])
     return GradientMaps(np.asarray((stack - means) * cover, np.float32), cover)
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from rsloc_db.errors import MatchError
+from rsloc_db.features import choose_features
 from rsloc_db.geometry import error_ellipse
 from rsloc_db.queries import load_image
 from rsloc_db.registration import (
@@ -93,6 +94,9 @@ def match(
     *,
     scale: tuple[float, float] = SCALES,
     turn: tuple[float, float] = TURNS_DEG,
+    features: str | None = None,
+    feature_model: str | Path | None = None,
+    lightglue: str | Path | None = None,
 ) -> ImageMatch:
     """Find the affine transform from image A to image B: two overhead images of one place, or of two.
 
@@ -103,13 +107,17 @@ def match(
         b: file of the other.
         scale: least and greatest scale to search, pixels of B for each pixel of A.
         turn: least and greatest turn to search, degrees clockwise; all by default.
+        features: local features whose matches are followed as well: sift, aliked or disk; none by default.
+        feature_model: ONNX file of the network, for aliked and disk.
+        lightglue: ONNX file of LightGlue, to match what aliked finds.
 
     Raises:
-        RslocError: a file is no readable image, or the bounds are none.
+        RslocError: a file is no readable image or not the network it is given for, or the bounds are none.
     """
     _check_bounds(scale, turn)
+    chosen = choose_features(features, feature_model, lightglue)
     pair = Pair(*_load(Path(a)), *_load(Path(b)))
-    return ImageMatch(Path(a).name, Path(b).name, pair, register(pair, scale, turn))
+    return ImageMatch(Path(a).name, Path(b).name, pair, register(pair, scale, turn, features=chosen))
 
 
 def _load(path: Path) -> tuple[Image, Mask]:

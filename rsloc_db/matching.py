@@ -3,17 +3,18 @@
 Each block finds its own shift by the correlation of gradient maps. Shifts that agree pairwise, but for a small
 deformation, form a clique of matches; they fix an affine transform by robust least squares, with its covariance. How
 often chance alone would make as many matches agree is known (Desolneux, Moisan and Morel 2000, "Meaningful
-alignments"): that is the evidence. Arrays only, in pixels: no coordinates, no files.
+alignments"): that is the evidence. Where many matches say so, the transform gets perspective. Arrays only, in pixels:
+no coordinates, no files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import optimize, special
 
 from rsloc_db.correlation import GradientMaps, masked_products, peaks
 from rsloc_db.types import Floats
@@ -25,6 +26,12 @@ MAX_DEFORMATION = 0.04
 """Two blocks agree when their shifts differ by at most this share of their distance (plus ``TOLERANCE_PX``)."""
 TOLERANCE_PX = 2.5
 """And this many pixels: what two good block matches scatter."""
+PERSPECTIVE_MATCHES = 20
+"""Fewer matches carry no perspective."""
+PERSPECTIVE_CHANCE = 1e-6
+"""How unlikely the gain of a homography must be without perspective."""
+PERSPECTIVE_REACH = 4.0
+"""How far off the affine transform matches may lie that it is fitted to, in tolerances."""
 MIN_BLOCK = 0.6
 """Least share of a block that must be imagery."""
 
@@ -150,28 +157,38 @@ def agreeing(matches: Matches) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True, slots=True)
-class Affine:
-    """A fitted transform about the origin: shift = coefficients . (1, x, y).
+class Transform:
+    """A fitted transform about the origin: a point p goes to (p + coefficients . (1, p)) / (1 + perspective . p).
 
     Attributes:
-        coefficients: (3, 2), the shift (dx, dy) as a linear function of (1, x, y).
+        coefficients: (3, 2), the shift (dx, dy) as a linear function of (1, x, y), but for perspective.
         covariance: (2, 2) of the shift at the origin, in squared pixels.
         inlier: (N,) bool, which matches it explains.
         residual_px: (N,) distance of each match from it.
+        perspective: (2,) in 1 / pixels; zero for an affine transform.
     """
 
     coefficients: Floats
     covariance: Floats
     inlier: NDArray[np.bool_]
     residual_px: Floats
+    perspective: Floats = field(default_factory=lambda: np.zeros(2))
 
     def shift(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Return (dx, dy) at points."""
-        dx, dy = (self.coefficients[0, k] + self.coefficients[1, k] * x + self.coefficients[2, k] * y for k in (0, 1))
+        dx, dy = _shift(np.concatenate([self.coefficients.ravel(), self.perspective]), x, y)
         return dx, dy
 
 
-def fit_affine(matches: Matches, start: NDArray[np.bool_], tolerance_px: float = TOLERANCE_PX) -> Affine:
+def _shift(parameters: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return (dx, dy) for the eight parameters of a transform: coefficients row by row, perspective."""
+    c, (g, h) = parameters[:6].reshape(3, 2), parameters[6:]
+    depth = 1 + g * x + h * y
+    dx, dy = (p - (depth - 1) * q for p, q in ((c[0, k] + c[1, k] * x + c[2, k] * y, v) for k, v in ((0, x), (1, y))))
+    return dx / depth, dy / depth
+
+
+def fit_affine(matches: Matches, start: NDArray[np.bool_], tolerance_px: float = TOLERANCE_PX) -> Transform:
     """Fit an affine shift to matches by iteratively reweighted least squares (Tukey's biweight).
 
     Few matches carry few parameters: a shift alone below 6, else a full affine, drawn softly towards no deformation.
@@ -194,7 +211,45 @@ def fit_affine(matches: Matches, start: NDArray[np.bool_], tolerance_px: float =
     inlier = residual <= tolerance_px
     spare = max(float(weight.sum()) - (3 if full else 1), 1.0)
     variance = max(float((weight * residual**2).sum()) / 2 / spare, 0.01) * _small_sample(2 * spare)
-    return Affine(coefficients, np.eye(2) * variance * np.linalg.inv(normal)[0, 0], inlier, residual)
+    return Transform(coefficients, np.eye(2) * variance * np.linalg.inv(normal)[0, 0], inlier, residual)
+
+
+def fit_projective(matches: Matches, affine: Transform, tolerance_px: float = TOLERANCE_PX) -> Transform:
+    """Give an affine transform perspective where the matches carry it, as those of an oblique image do.
+
+    The eight parameters of a homography are fitted by robust least squares (soft L1). They replace the six where an F
+    test says that chance would make them as much better less than once in ``1 / PERSPECTIVE_CHANCE`` affine images.
+    """
+    # blocks that only perspective explains lie beyond the affine's tolerance, though not far
+    near = affine.residual_px <= PERSPECTIVE_REACH * tolerance_px
+    if near.sum() < PERSPECTIVE_MATCHES:
+        return affine
+    x, y, target = matches.x[near], matches.y[near], np.column_stack([matches.dx, matches.dy])[near]
+    size = float(np.hypot(x, y).max())
+    scale = np.array([1.0, 1.0, *[1 / size] * 4, *[1 / size**2] * 2])
+
+    def residuals(parameters: Floats) -> Floats:
+        return (np.column_stack(_shift(parameters * scale, x, y)) - target).ravel()
+
+    start = np.concatenate([affine.coefficients.ravel() / scale[:6], np.zeros(2)])
+    fits = [_robust(residuals, start, free) for free in (6, 8)]
+    costs, spare = [fit.cost for fit in fits], 2 * len(x) - 8
+    if special.fdtrc(2, spare, (costs[0] - costs[1]) / 2 / (costs[1] / spare)) > PERSPECTIVE_CHANCE:
+        return affine
+    parameters = fits[1].x * scale
+    off = np.hypot(*(np.array([matches.dx, matches.dy]) - _shift(parameters, matches.x, matches.y)))
+    inlier = off <= tolerance_px
+    if inlier.sum() < affine.inlier.sum():
+        return affine
+    variance = max(float((off[inlier] ** 2).sum()) / max(2 * int(inlier.sum()) - 8, 1), 0.01) * _small_sample(spare)
+    covariance = np.linalg.inv(fits[1].jac.T @ fits[1].jac)[:2, :2] * variance
+    return Transform(parameters[:6].reshape(3, 2), covariance, inlier, off, parameters[6:])
+
+
+def _robust(residuals: Callable[[Floats], Floats], start: Floats, free: int) -> optimize.OptimizeResult:
+    """Fit the first ``free`` parameters, the others staying as they are."""
+    rest = start[free:]
+    return optimize.least_squares(lambda p: residuals(np.concatenate([p, rest])), start[:free], loss="soft_l1")
 
 
 def _small_sample(freedom: float) -> float:

@@ -1,8 +1,9 @@
 """Register two overhead images of one place: find the affine transform between them, and say how sure it is.
 
-The best turns, scales and shifts of ``rsloc_db.similarity`` are refined block by block (``rsloc_db.matching``): the
-first image is brought onto the second as supposed, each block finds what shift is left, and an affine correction is
-fitted to the blocks that agree; then again with finer cells. The supposition that most blocks agree on is the answer.
+The best turns, scales and shifts of ``rsloc_db.similarity``, and those of local features (``rsloc_db.features``) where
+these are asked for, are refined block by block (``rsloc_db.matching``): the first image is brought onto the second as
+supposed, each block finds what shift is left, and an affine correction is fitted to the blocks that agree; then again
+with finer cells. The supposition that most blocks agree on is the answer.
 Arrays only, in pixels: no coordinates, no files.
 """
 
@@ -15,7 +16,8 @@ import cv2
 import numpy as np
 
 from rsloc_db.correlation import GradientMaps, correlate, gradient_maps
-from rsloc_db.matching import TOLERANCE_PX, Affine, Matches, agreeing, block_matches, evidence, fit_affine
+from rsloc_db.features import Features, feature_similarities
+from rsloc_db.matching import TOLERANCE_PX, Matches, Transform, agreeing, block_matches, evidence, fit_affine
 from rsloc_db.similarity import similarities
 from rsloc_db.types import Floats, Image, Mask
 
@@ -85,8 +87,7 @@ class Registration:
     @property
     def turn_deg(self) -> float:
         """By how much the first image is turned to lie on the second, in degrees clockwise, -180 to 180."""
-        (a, b), (c, d) = self.matrix[:, :2]
-        return float(np.degrees(np.arctan2(c - b, a + d)))
+        return turn_of(self.matrix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +113,18 @@ def scale_of(matrix: Floats) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
 
 
+def turn_of(matrix: Floats) -> float:
+    """Return by how much an affine transform, (2, 3) or (3, 3), turns on average, in degrees clockwise."""
+    (a, b), (c, d) = matrix[:2, :2]
+    return float(np.degrees(np.arctan2(c - b, a + d)))
+
+
 def register(
-    pair: Pair, scales: tuple[float, float] = SCALES, turns_deg: tuple[float, float] = TURNS_DEG, keep: int = 8
+    pair: Pair,
+    scales: tuple[float, float] = SCALES,
+    turns_deg: tuple[float, float] = TURNS_DEG,
+    keep: int = 8,
+    features: Features | None = None,
 ) -> Registration | None:
     """Find the affine transform that brings the first image of a pair onto the second.
 
@@ -122,17 +133,32 @@ def register(
         scales: least and greatest scale, pixels of B for each pixel of A.
         turns_deg: least and greatest turn, degrees clockwise.
         keep: how many suppositions to try; all are refined coarsely and the best of them to the end.
+        features: local features whose matches give further suppositions, or None.
 
     Returns:
         The transform that makes the images most alike, matched or not, or None where too little can be compared.
+
+    Raises:
+        ModelError: a network of the features fails on the images.
     """
     small, by_a, by_b = _small(pair)
     by = scale_of(by_b) / scale_of(by_a)
     bounds = scales[0] * by, scales[1] * by
-    supposed = similarities(small.image_a, small.valid_a, small.image_b, small.valid_b, bounds, turns_deg, keep)
-    begun = _refined(small, [one.matrix for one in supposed], LEVELS[:1])
+    searched = similarities(small.image_a, small.valid_a, small.image_b, small.valid_b, bounds, turns_deg, keep)
+    supposed = [one.matrix for one in searched]
+    if features is not None:
+        seen = feature_similarities(features, pair.image_a, pair.valid_a, pair.image_b, pair.valid_b)
+        inside = [one.matrix for one in seen if _is_within(one.matrix, scales, turns_deg)]
+        supposed += [(by_b @ _square(matrix) @ np.linalg.inv(by_a))[:2] for matrix in inside]
+    begun = _refined(small, supposed, LEVELS[:1])
     matrices = [(np.linalg.inv(by_b) @ _square(one.matrix) @ by_a)[:2] for one in begun[:FINISHED]]
     return next(iter(_refined(pair, matrices, LEVELS[1:])), None)
+
+
+def _is_within(matrix: Floats, scales: tuple[float, float], turns_deg: tuple[float, float]) -> bool:
+    """Tell whether a transform has a scale and a turn within bounds."""
+    low, high = turns_deg
+    return scales[0] <= scale_of(matrix) <= scales[1] and (turn_of(matrix) - low) % 360 <= high - low
 
 
 def _refined(pair: Pair, matrices: Sequence[Floats], levels: Sequence[Level]) -> list[Registration]:
@@ -245,7 +271,7 @@ def center_of(image: Image) -> Floats:
     return np.array([(image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2, 1.0])
 
 
-def _correction(fit: Affine, centre: Floats) -> Floats:
+def _correction(fit: Transform, centre: Floats) -> Floats:
     """Return the (3, 3) matrix of a fitted shift about a centre."""
     matrix = np.eye(3)
     matrix[:2, :2] += fit.coefficients[1:].T

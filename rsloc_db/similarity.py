@@ -42,7 +42,8 @@ class Similarity:
 
     Attributes:
         matrix: (2, 3), pixels of the first image (x, y, 1) -> pixels of the second; a pixel's centre has whole numbers.
-        score: correlation times the square root of the cells that overlap: how far from chance.
+        score: correlation times the square root of the cells that overlap: how far from chance. Of local features
+            (``rsloc_db.features``), how many matches agree.
     """
 
     matrix: Floats

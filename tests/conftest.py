@@ -24,6 +24,8 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 PREFIX = "rsloc_test_"
 STALE_AFTER_S = 6 * 3600
 NUMBERS = count(1)
+# most tests have little to do, and starting processes for it would take longer
+os.environ.setdefault("RSLOC_WORKERS", "1")
 
 
 @pytest.fixture(scope="session")

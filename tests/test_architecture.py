@@ -21,6 +21,7 @@ FLOORS = [
     {"stages"},
     {"db", "gallery", "models", "queries"},
     {"registration"},
+    {"features"},
     {"matching", "published", "similarity"},
     {"correlation", "frames", "geometry", "imagery", "rims", "simulation", "synthetic", "terrain"},
     {"grids"},

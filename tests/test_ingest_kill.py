@@ -45,7 +45,7 @@ def processes_of_group(group: int) -> list[str]:
         ("galleries", "add_tiles", 1, 0, 0),
         ("galleries", "add_tiles", 5, 4 * 32, 0),
         ("embeddings", "add_vectors", 4, SIDE * SIDE, None),
-        ("embeddings", "complete_set", 1, SIDE * SIDE, SIDE * SIDE * 2),
+        ("indexes", "complete_set", 1, SIDE * SIDE, SIDE * SIDE * 2),
     ],
 )
 def test_killed_ingest_resumes_without_loss_or_doubling(

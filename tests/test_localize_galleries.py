@@ -82,14 +82,18 @@ def test_images_may_stay_in_their_source(tmp_path: Path, database_url: str, monk
     assert query.error_m(found["center"]) < 5
 
 
+def write_two_levels(path: Path) -> Path:
+    land = picture(SEED, GALLERY_SEASON)
+    half = cv2.resize(land, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    coarse = [(LEVEL - 1, *row[1:]) for row in tiles(half, COLUMN // 2, ROW // 2)]
+    return write_ge_tiles(path, [*tiles(land, COLUMN, ROW), *coarse])
+
+
 def test_the_level_nearest_to_the_query_is_searched(
     tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RSLOC_DATABASE_URL", database_url)
-    land = picture(SEED, GALLERY_SEASON)
-    half = cv2.resize(land, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    coarse = [(LEVEL - 1, *row[1:]) for row in tiles(half, COLUMN // 2, ROW // 2)]
-    rsloc_db.ingest(write_ge_tiles(tmp_path / "two.db", [*tiles(land, COLUMN, ROW), *coarse]), workers=1)
+    rsloc_db.ingest(write_two_levels(tmp_path / "two.db"), workers=1)
     for size, level, shape in ((NOMINAL_M, LEVEL, (640, 704)), (HALF, LEVEL - 1, (480, 512))):
         query = cut(size=size, shape=shape)
         run = rsloc_db.localize(query.write(tmp_path / f"{level}.tif"))
@@ -124,3 +128,19 @@ def test_a_polygon_limits_where_the_answer_may_lie(tmp_path: Path) -> None:
         assert found["verdict"] == "accepted", found["reason"]
         assert query.error_m(found["center"]) < 5
         assert one(path, within=beside, retrieval=retrieval)["verdict"] == "not_here"
+
+
+def test_two_levels_are_searched_at_once(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSLOC_DATABASE_URL", database_url)
+    rsloc_db.ingest(write_two_levels(tmp_path / "two.db"), workers=1)
+    query = cut()
+    run = rsloc_db.localize(query.write(tmp_path / "here.tif"), levels=2)
+    (found,) = run.queries
+    assert found["verdict"] == "accepted", found["reason"]
+    assert query.error_m(found["center"]) < 5
+    with connect(database_url) as conn:
+        levels = conn.execute("SELECT DISTINCT level FROM clique WHERE run_id = %s ORDER BY 1", (run.run,)).fetchall()
+        assert levels == [(LEVEL - 1,), (LEVEL,)]
+        # one place seen at two levels is one place
+        overlap = "SELECT count(*) FROM place WHERE run_id = %s AND evidence > 2"
+        assert conn.execute(overlap, (run.run,)).fetchone() == (1,)

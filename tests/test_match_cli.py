@@ -135,6 +135,9 @@ def test_the_picture_shows_a_on_b(winter: Path, summer: Path, tmp_path: Path, na
         (("--turn", 90, -90), "expected a least turn"),
         (("--turn", -300, 300), "expected a least turn"),
         (("--picture", "board.txt"), "written as .png or .jpg"),
+        (("--features", "orb"), "features 'orb' are unknown"),
+        (("--features", "aliked"), "need a network"),
+        (("--lightglue", "none.onnx"), "no features"),
     ],
 )
 def test_bad_options_are_one_line(
@@ -200,3 +203,12 @@ def test_two_years_in_two_utm_zones_are_matched_to_a_pixel(shared_data: Path) ->
 def test_real_pairs_of_two_places_are_not(shared_data: Path, a: int, b: int) -> None:
     optical = shared_data / "pairs" / "optical"
     assert not rsloc_db.match(optical / f"pair{a}_1.jpg", optical / f"pair{b}_2.jpg").matched
+
+
+def test_features_are_followed_as_well(winter: Path, summer: Path, true: Floats) -> None:
+    done = run(winter, summer, "--features", "sift", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["verdict"] == "matched"
+    np.testing.assert_allclose(np.array(found["matrix"])[:, :2], true[:, :2], atol=0.01)
+    assert found == rsloc_db.match(winter, summer, features="sift").as_dict()

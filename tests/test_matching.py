@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from rsloc_db.correlation import gradient_maps
 from rsloc_db.geometry import CHI2_95
-from rsloc_db.matching import Affine, Matches, agreeing, block_matches, evidence, fit_affine
+from rsloc_db.matching import Matches, Transform, agreeing, block_matches, evidence, fit_affine, fit_projective
 from rsloc_db.synthetic import land
 from rsloc_db.types import Floats
 
@@ -26,11 +28,11 @@ def made(rng: np.random.Generator, count: int, outliers: float = 0.0, sigma_px: 
     return Matches(x, y, *shift.T, score=np.ones(count), tried=count)
 
 
-def fitted(matches: Matches) -> Affine:
+def fitted(matches: Matches) -> Transform:
     return fit_affine(matches, agreeing(matches))
 
 
-def shift_at(fit: Affine, x: float, y: float) -> Floats:
+def shift_at(fit: Transform, x: float, y: float) -> Floats:
     return np.array(fit.shift(np.array(x), np.array(y)))
 
 
@@ -72,6 +74,50 @@ def test_covariance_is_right(count: int, outliers: float) -> None:
         off = shift_at(fit, 0, 0) - TRUE[0]
         inside.append(off @ np.linalg.solve(fit.covariance, off) <= CHI2_95)
     assert 0.90 <= np.mean(inside) <= 0.99
+
+
+LEANING = np.array([4e-5, -3e-5])
+"""Perspective of an image that was taken obliquely: at 600 px from the centre points are off by up to 18 px."""
+
+
+def oblique(rng: np.random.Generator, count: int, outliers: float = 0.0) -> Matches:
+    """Draw matches as ``made`` does, of an oblique image."""
+    flat = made(rng, count, outliers)
+    depth = 1 + LEANING[0] * flat.x + LEANING[1] * flat.y
+    dx, dy = ((v + d) / depth - v for v, d in ((flat.x, flat.dx), (flat.y, flat.dy)))
+    return replace(flat, dx=dx, dy=dy)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_perspective_is_found_where_it_is(seed: int) -> None:
+    matches = oblique(np.random.default_rng(seed), 120, outliers=0.3)
+    affine = fitted(matches)
+    fit = fit_projective(matches, affine)
+    np.testing.assert_allclose(fit.perspective, LEANING, atol=5e-6)
+    assert fit.inlier[36:].mean() > 0.95 > affine.inlier[36:].mean()
+    for x, y in [(0, 0), (-600, -450), (600, 450)]:
+        there = np.array([x, y]) + np.array([1, x, y]) @ TRUE
+        expected = there / (1 + LEANING @ (x, y)) - (x, y)
+        assert shift_at(fit, x, y) == pytest.approx(expected, abs=1.0)
+
+
+def test_perspective_is_not_invented() -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(60):
+        matches = made(rng, 60, outliers=0.3)
+        affine = fitted(matches)
+        assert fit_projective(matches, affine) is affine
+
+
+def test_the_covariance_under_perspective_is_right() -> None:
+    rng = np.random.default_rng(7)
+    inside = []
+    for _ in range(150):
+        matches = oblique(rng, 100, outliers=0.2)
+        fit = fit_projective(matches, fitted(matches))
+        off = shift_at(fit, 0, 0) - TRUE[0]
+        inside.append(off @ np.linalg.solve(fit.covariance, off) <= CHI2_95)
+    assert 0.88 <= np.mean(inside) <= 0.99
 
 
 def test_agreeing_keeps_the_larger_of_two_groups() -> None:

@@ -18,8 +18,10 @@ import rsloc_db
 from rsloc_db.api import read_polygon
 from rsloc_db.db import runs
 from rsloc_db.db.connection import Connection, connect
-from rsloc_db.db.embeddings import complete_set, list_sets
+from rsloc_db.db.embeddings import list_sets
+from rsloc_db.db.indexes import complete_set
 from rsloc_db.db.runs import Key, PatchRow, Target
+from rsloc_db.db.search import search
 from rsloc_db.frames import Frame, add_offset, ground_distance_m
 from rsloc_db.grids import nominal_resolution_m
 from rsloc_db.models import embedder
@@ -170,7 +172,7 @@ def test_votes_are_what_the_frames_say(
     target, reach = the_target(conn), 0.05 if pixels == "degrees" else 5000.0
     made, vectors = patches(target, np.random.default_rng(1).uniform(-reach, reach, (8, 2)))
     runs.copy_patches(conn, key, made, vectors)
-    runs.search(conn, key, target, pixels, limit=100)
+    search(conn, key, target, pixels, limit=100)
     found = conn.execute(HITS).fetchall()
     assert len(found) == 8 * 2 * len(columns)
     for east, north, lon, lat, vote_lon, vote_lat in found:
@@ -188,7 +190,7 @@ def test_nearest_tiles_equal_a_direct_search(conn: Connection, key: Key, tmp_pat
     target = the_target(conn, window=3)
     made, vectors = patches(target, np.zeros((5, 2)))
     runs.copy_patches(conn, key, made, vectors)
-    runs.search(conn, key, target, "mercator", limit=20)
+    search(conn, key, target, "mercator", limit=20)
     gallery = unit(conn.execute(f"SELECT vector::text FROM embedding_{target.set_id} ORDER BY tile_id").fetchall())
     ids = np.array(conn.execute(f"SELECT tile_id FROM embedding_{target.set_id} ORDER BY tile_id").fetchall())[:, 0]
     stored = unit(conn.execute("SELECT vector::text FROM patch ORDER BY id").fetchall())
@@ -210,7 +212,7 @@ def test_only_tiles_of_the_band_are_found(conn: Connection, key: Key, tmp_path: 
     target = the_target(conn)
     made, vectors = patches(target, np.zeros((2, 2)), (47.9, 48.05))
     runs.copy_patches(conn, key, made, vectors)
-    runs.search(conn, key, target, "ground", limit=100)
+    search(conn, key, target, "ground", limit=100)
     lats = [row[0] for row in conn.execute("SELECT ST_Y(t.center) FROM hit h JOIN tile t ON t.id = h.tile_id")]
     assert len(lats) == 2 * 8 * 2  # two rows of tiles lie there
     assert all(47.9 <= lat <= 48.05 for lat in lats)
@@ -227,7 +229,7 @@ def test_within_limits_exactly(conn: Connection, key: Key, tmp_path: Path) -> No
         (triangle,),
     ).fetchone()
     assert 5 < len(inside) < 60
-    runs.search(conn, key, target, "mercator", limit=100, within=read_polygon(triangle))
+    search(conn, key, target, "mercator", limit=100, within=read_polygon(triangle))
     for (found,) in conn.execute("SELECT array_agg(tile_id ORDER BY tile_id) FROM hit GROUP BY patch_id"):
         assert found == inside
 
@@ -236,7 +238,7 @@ def test_hnsw_search_uses_its_index_and_finds_enough(
     conn: Connection, key: Key, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rsloc_db.ingest(write_ge_tiles(tmp_path / "land.db", square(22)), windows=(1,), workers=2)
-    monkeypatch.setattr("rsloc_db.db.embeddings.HNSW_MIN_ROWS", 100)
+    monkeypatch.setattr("rsloc_db.db.indexes.HNSW_MIN_ROWS", 100)
     with connect(database_url, autocommit=True) as builder, connect(database_url, autocommit=True) as watcher:
         (embedding_set,) = list_sets(builder, the_target(conn).gallery_id)
         conn.commit()
@@ -248,15 +250,14 @@ def test_hnsw_search_uses_its_index_and_finds_enough(
     for name, value in (("log_min_duration", "0"), ("log_nested_statements", "on")):
         conn.execute(f"SET auto_explain.{name} = {value}")
     conn.execute("SET client_min_messages = log")
-    conn.execute("SET enable_seqscan = off")  # a gallery this small would rather be read whole
     plans: list[str] = []
     conn.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
-    runs.search(conn, key, target, "mercator", limit=100)
+    search(conn, key, target, "mercator", limit=100)
     assert f"Index Scan using embedding_{target.set_id}_vector_idx" in "".join(plans)
     assert conn.execute("SELECT count(*) FROM hit GROUP BY patch_id").fetchall() == [(100,)] * 4
 
     conn.execute("CREATE TEMP TABLE approximate AS SELECT patch_id, tile_id FROM hit")
     conn.execute("DELETE FROM hit")
-    runs.search(conn, key, replace(target, index_kind="exact"), "mercator", limit=100)
+    search(conn, key, replace(target, index_kind="exact"), "mercator", limit=100)
     (same,) = conn.execute("SELECT count(*) FROM hit JOIN approximate USING (patch_id, tile_id)").fetchone()
     assert same >= 0.9 * 400

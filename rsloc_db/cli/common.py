@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -42,6 +43,14 @@ stdout = Console(
     width=max(MIN_WIDTH, shutil.get_terminal_size((180, 50)).columns),
 )
 stderr = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        help="Dask scheduler whose workers are to do it: tcp://HOST:PORT, or local:N for N processes.",
+        show_default=False,
+    ),
+]
 
 
 def examples(*lines: str) -> str:

@@ -1,11 +1,11 @@
-"""Commands on galleries: ingest, galleries list, show, delete and drop-model."""
+"""Commands on galleries: ingest, galleries list, show, index, delete and drop-model."""
 
 from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -13,8 +13,9 @@ from rsloc_db.cli import common
 from rsloc_db.db import embeddings, galleries
 from rsloc_db.db.connection import Connection, connect, require_schema
 from rsloc_db.db.galleries import GalleryOverview
+from rsloc_db.db.indexes import IndexChoice
 from rsloc_db.models import DEFAULT, MODELS
-from rsloc_db.stages.ingest import IngestSummary
+from rsloc_db.stages.ingest import IngestSummary, index_gallery
 from rsloc_db.stages.ingest import ingest as run_ingest
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 
 FAILURES_SHOWN = 20
+Index = Annotated[str, typer.Option(help="How vectors are searched: exact | hnsw | auto, by their number.")]
 Name = Annotated[str, typer.Argument(help="Name of the gallery: `rsloc-db galleries` lists them.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -46,7 +48,9 @@ def ingest(
     windows: Annotated[
         list[int] | None, typer.Option("--windows", "--window", help="Width of windows in tiles (default: 1 and 3).")
     ] = None,
+    index: Index = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes (default: RSLOC_WORKERS or all cores).")] = None,
+    scheduler: common.Scheduler = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -60,7 +64,9 @@ def ingest(
             replace=replace,
             model=model,
             windows=tuple(windows or (1, 3)),
+            index=cast(IndexChoice, index),
             workers=workers,
+            scheduler=scheduler,
             progress=progress,
         )
     if as_json:
@@ -142,6 +148,25 @@ def drop_model(
             typer.confirm(f"Drop the embeddings by {model} from gallery {name}?", abort=True, err=True)
         embeddings.drop_model(conn, gallery.id, model, weights)
     common.stdout.print(f"embeddings by {model} are dropped from gallery {name}")
+
+
+@app.command(epilog=common.examples("rsloc-db galleries index france", "rsloc-db galleries index france --index hnsw"))
+def index(
+    name: Name,
+    kind: Annotated[str, typer.Option("--index", help="exact | hnsw | auto, by the number of vectors.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Build a gallery's indexes anew, of another kind or after an upgrade of pgvector; searches go on meanwhile."""
+    if kind not in get_args(IndexChoice):
+        raise typer.BadParameter(f"expected {' or '.join(get_args(IndexChoice))}", param_hint="--index")
+    with common.progress(quiet=quiet) as progress:
+        kinds = index_gallery(name, index=cast(IndexChoice, kind), progress=progress)
+    if as_json:
+        common.print_json({"gallery": name, "indexes": kinds})
+        return
+    for windows, built in kinds.items():
+        common.stdout.print(f"{windows}: {built} search")
 
 
 def _connect() -> Connection:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rsloc_db.cli import common
+from rsloc_db.cli.feature_options import FeatureModelOption, FeaturesOption, LightGlueOption
 from rsloc_db.models import DEFAULT
 from rsloc_db.stages.options import Retrieval, Rotation
 from rsloc_db.types import Json, Pixels
@@ -57,13 +58,23 @@ def localize(
     ] = None,
     within: Within = None,
     retrieval: Annotated[str, typer.Option(help="How candidates are found: knn | exhaustive | auto.")] = "auto",
+    levels: Annotated[
+        int, typer.Option(min=1, help="Levels of a gallery to search at once, those nearest to the images' scale.")
+    ] = 1,
     reference_error: Annotated[
         float, typer.Option(min=0, help="Error of the gallery itself, in its pixels; the ellipses hold it.")
     ] = 0.75,
     top: Annotated[int, typer.Option(min=1, max=40, help="Places to show for each image.")] = 5,
     model: Annotated[str, typer.Option(help="Model whose embeddings are searched, as given to ingest.")] = DEFAULT,
+    features: FeaturesOption = None,
+    feature_model: FeatureModelOption = None,
+    lightglue: LightGlueOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin a new run where an equal one exists.")] = False,
     truth: Annotated[bool, typer.Option(help="Load the truth beside the images afterwards, for `evaluate`.")] = True,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Queries at once.", show_default="RSLOC_WORKERS or all cores")
+    ] = None,
+    scheduler: common.Scheduler = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -73,7 +84,7 @@ def localize(
     Nothing else of a georeference is read: an image that says where it is is searched like any other.
 
     Images are taken to be north up unless --rotation free is given; a scale known but roughly needs --gsd-factor. Both
-    take longer.
+    take longer. There --features tells further turns and scales by matches of local features.
 
     Run the same command again to go on after a stop; what is done is not done again. The exit code is 1 if an image
     failed: it cannot be read, or its scale is unknown.
@@ -97,11 +108,17 @@ def localize(
             gallery=gallery,
             within=within,
             retrieval=cast(Retrieval, retrieval),
+            levels=levels,
             reference_error=reference_error,
             top=top,
             model=model,
+            features=features,
+            feature_model=feature_model,
+            lightglue=lightglue,
             overwrite=overwrite,
             truth=truth,
+            workers=workers,
+            scheduler=scheduler,
             progress=bar,
         )
     if as_json:

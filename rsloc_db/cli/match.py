@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rsloc_db.cli.common import examples, print_json, stdout
+from rsloc_db.cli.feature_options import FeatureModelOption, FeaturesOption, LightGlueOption
 from rsloc_db.registration import SCALES, TURNS_DEG
 from rsloc_db.types import Json
 
@@ -26,6 +27,9 @@ def match(
     turn: Annotated[
         tuple[float, float], typer.Option(help="Least and greatest turn to search, degrees clockwise.")
     ] = TURNS_DEG,
+    features: FeaturesOption = None,
+    feature_model: FeatureModelOption = None,
+    lightglue: LightGlueOption = None,
     picture: Annotated[
         Path | None, typer.Option(help="Write a checkerboard of A and B here (.png, .jpg).", show_default=False)
     ] = None,
@@ -36,10 +40,14 @@ def match(
     The images may be of two dates or sensors, turned by any angle and of any scale within bounds. No georeference is
     read and no database is needed. The transform takes pixels (x, y, 1) of A to pixels of B, x to the right, y down;
     the centre of the first pixel is (0, 0).
+
+    --features follows matches of local features as well: sift, or the networks aliked and disk out of ONNX files.
     """
     from rsloc_db.image_match import match as match_images
 
-    found = match_images(a, b, scale=scale, turn=turn)
+    found = match_images(
+        a, b, scale=scale, turn=turn, features=features, feature_model=feature_model, lightglue=lightglue
+    )
     answer = found.as_dict()
     if as_json:
         print_json(answer)

@@ -10,11 +10,32 @@ from rsloc_db.types import Bounds
 
 
 @dataclass(frozen=True, slots=True)
-class BlockKey:
-    """A block of 8 x 8 tiles of a gallery level."""
+class LayerKey:
+    """A gallery level as it looked at some time.
+
+    Attributes:
+        gallery_id: the gallery.
+        level: its level.
+        layer: which date of each cell: 0 for the newest, 1 for the one before it, and so on, or the oldest.
+    """
 
     gallery_id: int
     level: int
+    layer: int = 0
+
+    @property
+    def columns(self) -> dict[str, int]:
+        """The key as values of a statement."""
+        return {"gallery_id": self.gallery_id, "level": self.level, "layer": self.layer}
+
+
+@dataclass(frozen=True, slots=True)
+class BlockKey:
+    """A block of 8 x 8 tiles of a layer of a gallery level, see ``LayerKey``."""
+
+    gallery_id: int
+    level: int
+    layer: int
     column: int
     row: int
 
@@ -29,10 +50,17 @@ class BlockRow:
     cover: bytes
 
 
-def pending_blocks(conn: Connection, gallery_id: int, level: int) -> list[tuple[BlockKey, int]]:
-    """Return the blocks whose maps are missing or out of date, with how many tiles each has now."""
-    rows = conn.execute(statement("pending_gradient_blocks"), {"gallery_id": gallery_id, "level": level})
-    return [(BlockKey(gallery_id, level, column, row), tiles) for row, column, tiles in rows]
+def pending_blocks(conn: Connection, gallery_id: int, level: int, layers: int) -> list[tuple[BlockKey, int]]:
+    """Return the blocks whose maps are missing or out of date, of so many layers, with how many tiles each has now."""
+    values = {"gallery_id": gallery_id, "level": level, "layers": layers}
+    rows = conn.execute(statement("pending_gradient_blocks"), values)
+    return [(BlockKey(gallery_id, level, layer, column, row), tiles) for row, column, layer, tiles in rows]
+
+
+def count_layers(conn: Connection, gallery_id: int, level: int) -> int:
+    """Return how many layers of dates a gallery level has maps of: one, or more where cells have several dates."""
+    row = conn.execute(statement("gradient_layers"), {"gallery_id": gallery_id, "level": level}).fetchone()
+    return int(row[0]) if row else 1
 
 
 def put_block(conn: Connection, key: BlockKey, bounds: Bounds, tiles: int, maps: bytes, cover: bytes) -> None:
@@ -40,6 +68,7 @@ def put_block(conn: Connection, key: BlockKey, bounds: Bounds, tiles: int, maps:
     values = {
         "gallery_id": key.gallery_id,
         "level": key.level,
+        "layer": key.layer,
         "block_column": key.column,
         "block_row": key.row,
         "west": bounds.west_deg,
@@ -53,14 +82,14 @@ def put_block(conn: Connection, key: BlockKey, bounds: Bounds, tiles: int, maps:
     conn.execute(statement("put_gradient_block"), values)
 
 
-def list_blocks(conn: Connection, gallery_id: int, level: int, within: str | None) -> list[tuple[int, int]]:
+def list_blocks(conn: Connection, key: LayerKey, within: str | None) -> list[tuple[int, int]]:
     """Return (column, row) of the blocks of a gallery level, all or those that touch a polygon (GeoJSON)."""
-    values = {"gallery_id": gallery_id, "level": level, "within": within}
+    values = {**key.columns, "within": within}
     return [(column, row) for column, row in conn.execute(statement("list_gradient_blocks"), values)]
 
 
-def read_blocks(conn: Connection, gallery_id: int, level: int, blocks: Sequence[tuple[int, int]]) -> list[BlockRow]:
+def read_blocks(conn: Connection, key: LayerKey, blocks: Sequence[tuple[int, int]]) -> list[BlockRow]:
     """Return the maps of blocks given as (column, row); those that don't exist are left out."""
     columns, rows = [c for c, _ in blocks], [r for _, r in blocks]
-    values = {"gallery_id": gallery_id, "level": level, "columns": columns, "rows": rows}
+    values = {**key.columns, "columns": columns, "rows": rows}
     return [BlockRow(*row) for row in conn.execute(statement("read_gradient_blocks"), values, binary=True)]

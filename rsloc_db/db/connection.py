@@ -68,6 +68,11 @@ def _target(url: str) -> str:
     return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
 
 
+def address(conn: Connection) -> str:
+    """Name the server and database of a connection, without user and password."""
+    return f"{conn.info.host}:{conn.info.port}/{conn.info.dbname}"
+
+
 def _prepare(conn: Connection) -> None:
     conn.execute("SET TIME ZONE 'UTC'")
     # the extension comes with the schema; ``require_schema`` says so where it is missing

@@ -1,11 +1,9 @@
-"""Models, embedding sets, their vectors and indexes; a set's vectors are in a partition of their own."""
+"""Models, embedding sets and their vectors; a set's vectors are in a partition of their own. Indexes: ``indexes``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import LiteralString
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +12,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from rsloc_db.db.connection import Connection, statement
-from rsloc_db.db.server import SAFE_PARALLEL_BUILD, pgvector_version
 from rsloc_db.errors import ModelError
-from rsloc_db.types import Progress
-
-HNSW_MIN_ROWS = 20_000
-"""Sets of fewer vectors are searched exactly, which then takes milliseconds and misses nothing."""
-HNSW_OVERHEAD_BYTES = 450
-"""What HNSW (m = 16) keeps of a vector beside its numbers: 1,953 bytes a row measured at 768 dimensions."""
-
-_POLL_S = 1.0
-_MEMORY_LIMITS_MB = (64, 2048)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +75,7 @@ def _create_set(conn: Connection, gallery_id: int, model_id: int, level: int, wi
     row = conn.execute(statement("embedding_set_create"), values).fetchone()
     set_id = int(row[0]) if row else 0
     for name in ("embedding_partition_create", "embedding_partition_inline", "embedding_partition_attach"):
-        conn.execute(statement(name).format(partition=_partition(set_id), set_id=sql.Literal(set_id)))
+        conn.execute(statement(name).format(partition=partition_name(set_id), set_id=sql.Literal(set_id)))
 
 
 def reopen_set(conn: Connection, of: EmbeddingSet) -> None:
@@ -95,13 +83,14 @@ def reopen_set(conn: Connection, of: EmbeddingSet) -> None:
 
     An index is rebuilt rather than vacuumed: before pgvector 0.8.3 vacuum can corrupt an HNSW index.
     """
-    _mark(conn, of.id, None)
-    conn.execute(statement("embedding_index_drop").format(index=_index(of.id)))
+    mark_set(conn, of.id, None)
+    for suffix in ("", "_old", "_next"):
+        conn.execute(statement("embedding_index_drop").format(index=index_name(of.id, suffix)))
 
 
 def drop_partition(conn: Connection, set_id: int) -> None:
     """Drop the vectors and the index of a set."""
-    conn.execute(statement("embedding_partition_drop").format(partition=_partition(set_id)))
+    conn.execute(statement("embedding_partition_drop").format(partition=partition_name(set_id)))
 
 
 def drop_model(conn: Connection, gallery_id: int, model: str, weights: str = "") -> int:
@@ -154,7 +143,7 @@ def pending_tiles(conn: Connection, of: EmbeddingSet, columns: tuple[int, int], 
 
 def add_vectors(conn: Connection, batch: Vectors) -> None:
     """COPY vectors into their set, inside the caller's transaction."""
-    command = statement("embedding_copy").format(partition=_partition(batch.set_id))
+    command = statement("embedding_copy").format(partition=partition_name(batch.set_id))
     with conn.cursor() as cursor, cursor.copy(command) as copy:
         copy.set_types(("int4", "int8", "halfvec"))
         for tile_id, vector in zip(batch.tile_ids.tolist(), batch.vectors, strict=True):
@@ -168,72 +157,16 @@ def forget_around(conn: Connection, of: EmbeddingSet, cells: Sequence[tuple[int,
     conn.execute(statement("embedding_forget"), values)
 
 
-def complete_set(conn: Connection, watcher: Connection, of: EmbeddingSet, progress: Progress) -> str:
-    """Index a set whose vectors are all there, so that it is searched, and return its index kind.
-
-    Sets of ``HNSW_MIN_ROWS`` vectors or fewer stay without an index.
-
-    Args:
-        conn: a connection in autocommit.
-        watcher: another one, that follows the build.
-        of: the set.
-        progress: where the build reports to.
-    """
-    row = conn.execute(statement("embedding_count"), {"set_id": of.id}).fetchone()
-    count = int(row[0]) if row else 0
-    kind = "hnsw" if count > HNSW_MIN_ROWS else "exact"
-    if kind == "hnsw":
-        progress.task(f"index level {of.level}, {of.window_tiles} x {of.window_tiles}", count)
-        _build(conn, watcher, of, count, progress)
-    conn.execute(statement("embedding_analyze").format(partition=_partition(of.id)))
-    _mark(conn, of.id, kind)
-    return kind
-
-
-def _build(conn: Connection, watcher: Connection, of: EmbeddingSet, count: int, progress: Progress) -> None:
-    """Build a set's index in a thread while this one follows it; an interrupt cancels the build."""
-    with ThreadPoolExecutor(1) as thread:
-        built = thread.submit(_create_index, conn, of, count)
-        try:
-            _follow(watcher, conn.info.backend_pid, built, progress)
-        except BaseException:
-            conn.cancel_safe()
-            raise
-        built.result()
-
-
-def _follow(watcher: Connection, pid: int, built: Future[None], progress: Progress) -> None:
-    seen = 0
-    while wait([built], _POLL_S).not_done:
-        row = watcher.execute(statement("embedding_index_progress"), {"pid": pid}).fetchone()
-        if row and row[0] > seen:
-            progress.advance(row[0] - seen)
-            seen = row[0]
-
-
-def _create_index(conn: Connection, of: EmbeddingSet, count: int) -> None:
-    needed_mb = count * (2 * of.dimensions + 2 * HNSW_OVERHEAD_BYTES) >> 20
-    with conn.transaction():
-        _set(conn, "maintenance_work_mem", f"{min(max(needed_mb, _MEMORY_LIMITS_MB[0]), _MEMORY_LIMITS_MB[1])}MB")
-        if pgvector_version(conn) < SAFE_PARALLEL_BUILD:
-            # a parallel build can overflow a buffer (CVE-2026-3172)
-            _set(conn, "max_parallel_maintenance_workers", "0")
-        names = {"index": _index(of.id), "partition": _partition(of.id), "dimensions": sql.Literal(of.dimensions)}
-        conn.execute(statement("embedding_index_drop").format(**names))
-        conn.execute(statement("embedding_index_create").format(**names))
-
-
-def _set(conn: Connection, name: LiteralString, value: str) -> None:
-    conn.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
-
-
-def _mark(conn: Connection, set_id: int, kind: str | None) -> None:
+def mark_set(conn: Connection, set_id: int, kind: str | None) -> None:
+    """Say how a set is searched: exact, hnsw, or None for not at all."""
     conn.execute(statement("embedding_set_mark"), {"set_id": set_id, "index_kind": kind})
 
 
-def _partition(set_id: int) -> sql.Identifier:
+def partition_name(set_id: int) -> sql.Identifier:
+    """Return the name of a set's table."""
     return sql.Identifier(f"embedding_{set_id}")
 
 
-def _index(set_id: int) -> sql.Identifier:
-    return sql.Identifier(f"embedding_{set_id}_vector_idx")
+def index_name(set_id: int, suffix: str = "") -> sql.Identifier:
+    """Return the name of a set's index; ``suffix`` tells one that is being built, or replaced."""
+    return sql.Identifier(f"embedding_{set_id}_vector{suffix}_idx")

@@ -228,8 +228,13 @@ def known_tiles(conn: Connection, gallery_id: int, first: Cell, last: Cell) -> s
 
 def prepare_session(conn: Connection) -> None:
     """Make a session fit for ``add_tiles``, and its server process notice soon when this one is killed."""
-    conn.execute(statement("session_watch"))
+    watch_session(conn)
     conn.execute(statement("tile_staging"))
+
+
+def watch_session(conn: Connection) -> None:
+    """Make the server process of a session notice soon when this one is killed."""
+    conn.execute(statement("session_watch"))
 
 
 def free_bytes(conn: Connection) -> int | None:
@@ -276,7 +281,7 @@ def tile_images(
     columns: tuple[int, int],
     rows: tuple[int, int],
     *,
-    newest: bool = False,
+    layer: int | None = None,
 ) -> list[TileRow]:
     """Return the tiles of a box of cells with their images, cell by cell, the newest date first.
 
@@ -286,7 +291,7 @@ def tile_images(
         level: level of the tiles.
         columns: first and last column, both included.
         rows: first and last row, both included.
-        newest: return the newest tile of each cell only.
+        layer: return one tile of each cell: 0 for the newest, 1 for the one before it, and so on, or the oldest.
     """
     values = {
         "gallery_id": gallery_id,
@@ -295,8 +300,9 @@ def tile_images(
         "last_column": columns[1],
         "first_row": rows[0],
         "last_row": rows[1],
+        "layer": layer,
     }
-    name = "tile_images_newest" if newest else "tile_images"
+    name = "tile_images" if layer is None else "tile_images_of_layer"
     found = conn.execute(statement(name), values, binary=True)
     return [TileRow(i, Cell(z, x, y), captured_at, data) for i, z, x, y, captured_at, data in found]
 

@@ -14,10 +14,8 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from rsloc_db.db.connection import Connection, statement
-from rsloc_db.types import Json, Pixels, Pose
+from rsloc_db.types import Json, Pose
 
-EXACT_WITHIN = 30_000
-"""A search inside a polygon that fewer tiles touch compares all of them; the index would rarely hit any."""
 BIN_TILES = 1.5
 """Least width of the bins of votes, in tiles; a whole number of them goes around the world."""
 
@@ -126,6 +124,12 @@ def search_targets(conn: Connection, model: str, weights_hash: str, galleries: S
     return [Target(*row) for row in found]
 
 
+def replica_lag_s(conn: Connection) -> float | None:
+    """Return the age in seconds of what a replica has last replayed; None where the server is none."""
+    row = conn.execute(statement("replica_lag")).fetchone()
+    return None if row is None or row[0] is None else float(row[0])
+
+
 def count_tiles(conn: Connection, gallery_ids: Sequence[int]) -> int:
     """Return how many tiles galleries have."""
     return _one(conn, "count_tiles", {"gallery_ids": list(gallery_ids)})
@@ -198,38 +202,6 @@ def copy_patches(conn: Connection, key: Key, patches: Sequence[PatchRow], vector
         for p, vector in zip(patches, vectors, strict=True):
             row = (getattr(p, column) for column in columns)
             copy.write_row((key.run_id, key.query_id, *row, HalfVector(vector).to_text()))
-
-
-def search(
-    conn: Connection, key: Key, target: Target, pixels: Pixels, *, limit: int, within: str | None = None
-) -> None:
-    """Find the nearest tiles of all patches of a query in an embedding set, and store them as hits with votes.
-
-    Args:
-        conn: a connection in a transaction.
-        key: the query.
-        target: where to search.
-        pixels: unit of the patches' offsets.
-        limit: tiles a patch, at most 1,000.
-        within: GeoJSON of a polygon (EPSG:4326): only tiles that touch it are searched, exactly if they are few.
-    """
-    exact = target.index_kind == "exact" or (within is not None and _is_small(conn, target, within))
-    if not exact:
-        # HNSW returns at most ef_search rows, silently
-        conn.execute("SELECT set_config('hnsw.ef_search', %s, true)", (str(min(1000, max(2 * limit, 100))),))
-    text = statement("search_exact" if exact else "search_hnsw").format(
-        vector=sql.SQL(f"halfvec({target.dimensions})"),
-        partition=sql.Identifier(f"embedding_{target.set_id}"),
-        vote=statement(f"vote_{pixels}"),
-    )
-    place = {"gallery_id": target.gallery_id, "level": target.level, "window_tiles": target.window_tiles}
-    conn.execute(text, {**key.columns, **place, "limit": limit, "within": within})
-
-
-def _is_small(conn: Connection, target: Target, within: str) -> bool:
-    """Tell whether few enough tiles touch a polygon to compare every one of them with every patch."""
-    values = {"gallery_id": target.gallery_id, "level": target.level, "within": within, "limit": EXACT_WITHIN}
-    return _one(conn, "count_tiles_within", values) < EXACT_WITHIN
 
 
 def find_cliques(conn: Connection, key: Key, target: Target, *, limit: int, p_hit: float) -> None:

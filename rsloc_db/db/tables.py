@@ -46,6 +46,10 @@ metadata = MetaData(
 )
 
 
+def _layer(comment: str) -> Column[int]:
+    return Column("layer", SmallInteger, nullable=False, server_default="0", comment=comment)
+
+
 def _geometry(kind: str) -> Geometry:
     return Geometry(kind, srid=4326, spatial_index=False)
 
@@ -140,6 +144,7 @@ gradient_block = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Key"),
     Column("gallery_id", ForeignKey("gallery.id", ondelete="CASCADE"), nullable=False, comment="Its gallery"),
     Column("level", SmallInteger, nullable=False, comment="Level of its tiles"),
+    _layer("Which date of each cell: 0 for the newest, 1 for the one before it, and so on, or the oldest"),
     Column("block_column", Integer, nullable=False, comment="Column of its first tile / 8"),
     Column("block_row", Integer, nullable=False, comment="Row of its first tile / 8"),
     Column("footprint", _geometry("POLYGON"), nullable=False, comment="Area of its 8 x 8 tiles"),
@@ -156,7 +161,9 @@ gradient_block = Table(
         nullable=False,
         comment="Which of the 128 x 128 cells are imagery: one bit each, row by row",
     ),
-    UniqueConstraint("gallery_id", "level", "block_row", "block_column"),
+    UniqueConstraint(
+        "gallery_id", "level", "layer", "block_row", "block_column", name="gradient_block_gallery_id_level_layer_key"
+    ),
     _gist("gradient_block", "footprint"),
     comment="Where edges run in 8 x 8 tiles: what candidates and whole galleries are correlated with",
 )
@@ -404,6 +411,7 @@ place = Table(
     ),
     Column("gallery_id", Integer, nullable=False, comment="The gallery it was verified against"),
     Column("level", SmallInteger, nullable=False, comment="Level of the tiles it was verified against"),
+    _layer("Which date of these tiles: 0 for the newest, 1 for the one before it, and so on, or the oldest"),
     Column("rank", Integer, nullable=False, comment="1 for the place with the most evidence"),
     Column(
         "correlation",

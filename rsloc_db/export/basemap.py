@@ -74,7 +74,7 @@ def _draw_gallery(conn: Connection, gallery: Gallery, level: int, onto: Basemap,
     grid = grids.grid(gallery.grid)
     cells, stride = map_cells(conn, _cell_box(gallery, level, onto.bounds), max_tiles)
     for columns, row in _spans(cells, stride):
-        for tile in read_tiles(conn, gallery, level, columns, (row, row), newest=True):
+        for tile in read_tiles(conn, gallery, level, columns, (row, row), layer=0):
             first, last = grids.cell_bounds(grid, tile.cell), grids.cell_bounds(grid, _last_of(tile.cell, stride))
             box = Bounds(first.west_deg, last.south_deg, last.east_deg, first.north_deg)
             _paste(*decode_tile(gallery, tile), box, onto)

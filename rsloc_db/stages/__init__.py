@@ -2,15 +2,15 @@
 
     retrieve    cut patches, embed them, find the tiles that resemble each       -> patch, hit (with its vote)
     cliques     find where votes of distinct patches agree, least likely first   -> clique
-    exhaustive  in their place, or where they find nothing: correlate the whole
-                query with the gradient maps of the whole gallery
+    exhaustive  in their place, after or before them (``ways_to_search``):
+                correlate the whole query with the gradient maps of the whole gallery
     verify      correlate the query with the gallery's maps, then its pixels     -> place
     refine      match block by block, fit an affine transform and its covariance -> match
     decide      accepted, ambiguous or not here, and how sure                    -> localization
 
 Where turn or scale are not known, the query is supposed in a number of poses (``stages.poses``): patches are cut from
 it upright in each, votes agree within a pose, templates are laid over the maps in each. The pose of a promising place
-is then settled between these, and refinement fits what remains.
+is then settled between these, and refinement fits what remains; on demand local features tell further poses.
 
 A gallery comes in by ``stages.ingest``. A batch of queries goes through ``stages.localize``, which calls
 ``localize_query`` below for each, in one transaction: a query is either done with all its rows or not begun.
@@ -24,14 +24,14 @@ from rsloc_db.db.connection import Connection
 from rsloc_db.db.runs import Key, Target
 from rsloc_db.models import Embedder
 from rsloc_db.stages.cliques import cliques
-from rsloc_db.stages.decide import Decision, decide, places_of, store
-from rsloc_db.stages.exhaustive import exhaustive, is_affordable
+from rsloc_db.stages.decide import Decision, Place, decide, places_of, store
+from rsloc_db.stages.exhaustive import exhaustive, ways_to_search
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
 from rsloc_db.stages.reference import Fit, References
 from rsloc_db.stages.refine import refine_fits
 from rsloc_db.stages.retrieve import retrieve
-from rsloc_db.stages.template import Templates
+from rsloc_db.stages.template import templates_of
 from rsloc_db.stages.verify import compare_cliques, settle_poses, stands_out, verify
 
 
@@ -44,6 +44,7 @@ def localize_query(
     embedder: Embedder,
     options: Options,
     lap: Callable[[str], None],
+    reader: Connection | None = None,
 ) -> Decision:
     """Localize one query and store every step of it.
 
@@ -52,38 +53,39 @@ def localize_query(
         key: the query and its run.
         query: its pixels.
         targets: the embedding sets to search.
-        references: (gallery_id, level) -> what to verify against.
+        references: what to verify against, each date of a gallery level.
         embedder: the model of those sets.
         options: what the run's settings say.
         lap: called with a stage's name at its end, for the clock.
+        reader: a connection to a replica that searches in its stead; None where there is no replica.
     """
-    near = {(t.gallery_id, t.level): references[t.gallery_id, t.level] for t in targets}
-    templates = {level: Templates(query, reference) for level, reference in near.items()}
+    levels = {(t.gallery_id, t.level) for t in targets}
+    near = {key: reference for key, reference in references.items() if (key.gallery_id, key.level) in levels}
+    templates = templates_of(query, near)
     fits: list[Fit] = []
+    places: list[Place] = []
     looked_at = 0
-    if options.retrieval != "exhaustive":
-        retrieve(conn, key, query, targets, embedder, options)
-        lap("retrieve")
-        candidates = cliques(conn, key, targets, options)
-        lap("cliques")
-        compared = compare_cliques(candidates, templates, options)
-        looked_at += len(compared)
-        fits = settle_poses(compared, templates, options)
-    verified = verify(query, fits, near, options)
-    lap("verify")
-    widen = options.retrieval == "exhaustive" or is_affordable(near, options)
-    # where no place stands out it is cheaper to look everywhere before any is refined
-    promising = verified if stands_out(verified) or not widen else []
-    places = places_of(refine_fits(query, promising, near, trials=looked_at, free=options.free))
-    if widen and decide(places, looked_at).verdict == "not_here":
-        lap("refine")
-        others = exhaustive(templates, options)
-        looked_at += len(others)
-        fits += settle_poses(others, templates, options)
-        lap("retrieve")
+    ways = ways_to_search(near, options)
+    for way in ways:
+        if way == "knn":
+            retrieve(conn, key, query, targets, embedder, options, reader)
+            lap("retrieve")
+            candidates = cliques(conn, key, targets, options)
+            lap("cliques")
+            found = compare_cliques(candidates, templates, options)
+        else:
+            found = exhaustive(templates, options)
+            lap("retrieve")
+        looked_at += len(found)
+        fits += settle_poses(query, found, templates, options)
         verified = verify(query, fits, near, options)
         lap("verify")
-        places = places_of(refine_fits(query, verified, near, trials=looked_at, free=options.free))
+        # where no clique stands out it is cheaper to look everywhere before any is refined
+        promising = verified if way == ways[-1] or way == "exhaustive" or stands_out(verified) else []
+        places = places_of(refine_fits(query, promising, near, trials=looked_at, free=options.free))
+        lap("refine")
+        if decide(places, looked_at).verdict != "not_here":
+            break
     decision = decide(places, looked_at)
     store(conn, key, places, decision, options.reference_error_px)
     lap("refine")

@@ -96,7 +96,7 @@ def decide(places: Sequence[Place], candidates: int) -> Decision:
     best = places[0]
     sure = confidence(best.refined.evidence)
     if best.refined.evidence < MIN_EVIDENCE:
-        inliers = int(best.refined.affine.inlier.sum())
+        inliers = int(best.refined.transform.inlier.sum())
         return Decision(
             "not_here",
             f"the best of {candidates} places has {inliers} of {best.refined.matches.tried} blocks in agreement: "
@@ -111,7 +111,7 @@ def decide(places: Sequence[Place], candidates: int) -> Decision:
             f"{len(rivals) + 1} places fit, the second {away:,.0f} m from the first",
             sure / (len(rivals) + 1),
         )
-    inliers = int(best.refined.affine.inlier.sum())
+    inliers = int(best.refined.transform.inlier.sum())
     return Decision("accepted", f"{inliers} of {best.refined.matches.tried} blocks agree on one place", sure)
 
 
@@ -127,7 +127,7 @@ def ellipse(refined: Refined, reference_error_px: float) -> tuple[float, float, 
     size = np.array(ground_resolution_m(ref.grid, ref.level, lat))
     # grid y runs south, so the covariance of (x, y) and of (east, north) differ in sign off the diagonal
     flip = np.diag([1.0, -1.0])
-    covariance = flip @ refined.affine.covariance @ flip + np.eye(2) * (reference_error_px**2 + MATCH_SIGMA_PX**2)
+    covariance = flip @ refined.transform.covariance @ flip + np.eye(2) * (reference_error_px**2 + MATCH_SIGMA_PX**2)
     return error_ellipse(covariance * np.outer(size, size))
 
 
@@ -180,8 +180,7 @@ def store(conn: Connection, key: Key, places: Sequence[Place], decision: Decisio
 def _store_place(conn: Connection, key: Key, rank: int, place: Place) -> int:
     values = {
         "clique_id": place.fit.candidate.clique_id,
-        "gallery_id": place.fit.candidate.gallery_id,
-        "level": place.fit.candidate.level,
+        **place.fit.candidate.key.columns,
         "rank": rank,
         "correlation": place.fit.correlation,
         "evidence": place.refined.evidence,

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,10 @@ from rsloc_db.db import embeddings
 from rsloc_db.db.connection import Connection
 from rsloc_db.db.embeddings import EmbeddingSet, Vectors
 from rsloc_db.db.galleries import Gallery, TileRow
-from rsloc_db.errors import ModelError
 from rsloc_db.grids import TILE_PX, TileGrid, cell_center, grid, ground_resolution_m
-from rsloc_db.models import Embedder, embedder
+from rsloc_db.models import Embedder
 from rsloc_db.stages.tiles import decode_tile, paste, read_tiles
-from rsloc_db.stages.workers import in_order, worker_connection
+from rsloc_db.stages.workers import in_order, worker_connection, worker_model
 from rsloc_db.types import Cell, Image, Mask, Progress
 
 BLOCK = 16
@@ -49,7 +47,7 @@ class BlockJob:
 
 def embed_gallery(
     conn: Connection,
-    pool: ProcessPoolExecutor,
+    pool: Executor,
     url: str,
     gallery: Gallery,
     sets: Sequence[EmbeddingSet],
@@ -107,7 +105,7 @@ def _pending(conn: Connection, sets: Iterable[EmbeddingSet]) -> dict[tuple[int, 
 
 def embed_block(job: BlockJob) -> list[Vectors]:
     """Return the vectors that a block lacks, one ``Vectors`` a set (in a worker process)."""
-    conn, model = worker_connection(job.url), _model(job.model, job.weights_hash)
+    conn, model = worker_connection(job.url), worker_model(job.model, job.weights_hash)
     level = job.sets[0].level
     rows, columns = _span(job.row, level), _span(job.column, level)
     pending = {each: embeddings.pending_tiles(conn, each, columns, rows) for each in job.sets}
@@ -238,11 +236,3 @@ def _embedded(model: Embedder, cuts: Iterable[tuple[int, int, Image]]) -> Iterat
     flush()
     for set_id, tile_ids in ids.items():
         yield Vectors(set_id, np.array(tile_ids, np.int64), np.stack(rows[set_id]))
-
-
-@lru_cache(maxsize=1)
-def _model(name: str, weights_hash: str) -> Embedder:
-    model = embedder(name)
-    if model.weights_hash != weights_hash:
-        raise ModelError(f"the weights of model {name!r} changed during the ingest: run it again")
-    return model

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
 from rsloc_db.correlation import Spectra, correlate, pooled, spectra
+from rsloc_db.db.blocks import LayerKey
 from rsloc_db.stages.maps import BLOCK_CELLS
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.poses import poses
@@ -33,8 +35,8 @@ MIN_FREE_CELLS = 14
 """Cells are averaged in search of a pose as long as this many a side remain of the query."""
 FREE_BAND = 0.05
 """Bands of latitude in search of a pose."""
-FREE_BLOCKS = 12_000
-"""Automatic retrieval searches at most so many blocks times poses where these are tried: some ten seconds."""
+FREE_BLOCKS = 65_000
+"""Automatic retrieval searches at most so many blocks times poses where these are tried: up to a minute."""
 KEPT_BYTES = 300_000_000
 """Memory for transformed templates."""
 SHAPE_STEP = 32
@@ -43,16 +45,16 @@ APART_CELLS = 16
 """Two places are at least this far apart: a tile."""
 
 
-def exhaustive(templates: Mapping[tuple[int, int], Templates], options: Options) -> list[Fit]:
+def exhaustive(templates: Mapping[LayerKey, Templates], options: Options) -> list[Fit]:
     """Return the places where a query correlates best with the gradient maps of some gallery levels, best first.
 
     Args:
-        templates: (gallery_id, level) -> the query's templates for that level.
+        templates: the query's templates for each gallery level.
         options: how many places to return, which poses to try, and the polygon that the search is limited to.
     """
     found = [
-        Fit(Candidate(gallery_id, level, None), center, score, pose)
-        for (gallery_id, level), of_level in templates.items()
+        Fit(Candidate(key, None), center, score, pose)
+        for key, of_level in templates.items()
         for score, center, pose in _peaks_of(of_level, options)
     ]
     return sorted(found, key=lambda f: -f.correlation)[: options.candidates]
@@ -85,12 +87,18 @@ def _coarse(templates: Templates, lat_deg: float, options: Options) -> Coarse:
     return Coarse(tried, pool, FREE_CELLS * pool, FREE_BAND)
 
 
-def is_affordable(references: References, options: Options) -> bool:
-    """Tell whether automatic retrieval may search these gallery levels exhaustively: not when they are large."""
+def ways_to_search(references: References, options: Options) -> list[Literal["knn", "exhaustive"]]:
+    """Return the ways to search some gallery levels, in order; a later one is for what an earlier one does not find.
+
+    By itself exhaustive search follows where the gallery is not too large; where poses are guesses it goes first, for
+    patches in all of them take as long and find less.
+    """
     if options.retrieval != "auto":
-        return False
+        return [options.retrieval]
     limit = FREE_BLOCKS // len(poses(options)) if options.free else AUTO_BLOCKS
-    return sum(len(reference.maps.blocks(options.within)) for reference in references.values()) <= limit
+    if sum(len(reference.maps.blocks(options.within)) for reference in references.values()) > limit:
+        return ["knn"]
+    return ["exhaustive", "knn"] if options.free else ["knn", "exhaustive"]
 
 
 def _peaks_of(templates: Templates, options: Options) -> Iterator[tuple[float, tuple[float, float], Pose]]:

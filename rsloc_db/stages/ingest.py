@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import psycopg
 
 from rsloc_db.config import settings
-from rsloc_db.db import embeddings, galleries, server
+from rsloc_db.db import embeddings, galleries, indexes, server
 from rsloc_db.db.connection import Connection, connect, require_schema
-from rsloc_db.db.embeddings import HNSW_MIN_ROWS, HNSW_OVERHEAD_BYTES, EmbeddingSet
+from rsloc_db.db.embeddings import EmbeddingSet
 from rsloc_db.db.galleries import Gallery
+from rsloc_db.db.indexes import HNSW_OVERHEAD_BYTES, IndexChoice, choose_index
 from rsloc_db.errors import GalleryError, ServerError
 from rsloc_db.gallery import open_gallery
 from rsloc_db.gallery.reader import GalleryReader
@@ -22,7 +24,7 @@ from rsloc_db.models import DEFAULT, Embedder, embedder
 from rsloc_db.stages.embed import embed_gallery
 from rsloc_db.stages.ingest_tiles import TileLoad, require_tiles
 from rsloc_db.stages.maps import map_gallery
-from rsloc_db.stages.workers import worker_pool
+from rsloc_db.stages.workers import crew
 from rsloc_db.types import Progress, Silent
 
 MAX_WINDOW = 15
@@ -64,8 +66,10 @@ def ingest(
     replace: bool = False,
     model: str = DEFAULT,
     windows: Sequence[int] = (1, 3),
+    index: IndexChoice = "auto",
     url: str | None = None,
     workers: int | None = None,
+    scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> IngestSummary:
     """Load a source of tiles into a gallery, embed it and index it; run again, it goes on where it was stopped.
@@ -81,8 +85,10 @@ def ingest(
         replace: put the gallery in place of the one of that name, which is searched until the new one is ready.
         model: embedder, as ``rsloc_db.models.embedder`` names it; its vectors are put beside those of other models.
         windows: widths in tiles of the windows to embed.
+        index: how the vectors are to be searched: exact, hnsw, or auto by their number.
         url: database; None stands for RSLOC_DATABASE_URL or the embedded server.
         workers: processes; None stands for RSLOC_WORKERS or all cores.
+        scheduler: a Dask scheduler, ``tcp://...`` or ``local:N``, whose workers are to do it.
         progress: where the work reports to.
 
     Raises:
@@ -91,10 +97,12 @@ def ingest(
         ModelError: the model is unknown or faulty.
         SchemaError: the database lacks the schema.
         ServerError: the database cannot be reached, went away, or is out of disk.
+        WorkerError: a process died, or the scheduler cannot be reached.
     """
     started = time.monotonic()
     path = Path(source).expanduser().resolve()
-    options = _Options(path, path.stem if name is None else name, level, images, replace, tuple(sorted(set(windows))))
+    widths = tuple(sorted(set(windows)))
+    options = _Options(path, path.stem if name is None else name, level, images, replace, widths, index)
     _check_options(options)
     loaded = embedder(model)
     url = url or server.database_url()
@@ -104,7 +112,7 @@ def ingest(
             galleries.prepare_session(conn)
             with galleries.lock(conn, options.name):
                 work = _Ingest(conn, reader, options, url, loaded, model, progress or Silent())
-                return work.run(workers or settings().workers, started)
+                return work.run(workers or settings().workers, scheduler, started)
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[0]
         raise ServerError(f"the database stopped the ingest: {reason}; run the command again to go on") from error
@@ -118,6 +126,7 @@ class _Options:
     images: str
     replace: bool
     windows: tuple[int, ...]
+    index: IndexChoice
 
 
 def _check_options(options: _Options) -> None:
@@ -126,6 +135,8 @@ def _check_options(options: _Options) -> None:
         raise GalleryError(f"a gallery cannot be named {name!r}: give another --name")
     if options.images not in ("stored", "reference"):
         raise GalleryError(f"images must be 'stored' or 'reference', not {options.images!r}")
+    if options.index not in get_args(IndexChoice):
+        raise GalleryError(f"the index must be {' or '.join(get_args(IndexChoice))}, not {options.index!r}")
     if not windows or min(windows) < 1 or max(windows) > MAX_WINDOW:
         raise GalleryError(
             f"windows must be 1 to {MAX_WINDOW} tiles wide, found {', '.join(map(str, windows)) or 'none'}"
@@ -142,13 +153,14 @@ class _Ingest:
     model_name: str
     progress: Progress
 
-    def run(self, workers: int, started: float) -> IngestSummary:
+    def run(self, workers: int, scheduler: str | None, started: float) -> IngestSummary:
         levels = self._levels()
         name, gallery = self._target()
         disk_bytes = self._state_disk(levels, gallery)
-        source, ahead = str(self.options.source), workers + 2
+        source = str(self.options.source)
         load = TileLoad(self.conn, self.reader, name, source, self.options.images, gallery)
-        with worker_pool(workers) as pool:
+        with crew(workers, scheduler) as hands:
+            pool, ahead = hands.pool, hands.ahead
             for level, rows in levels.items():
                 load.run(pool, level, rows, ahead, self.progress)
             gallery = require_tiles(self.conn, load)
@@ -210,15 +222,17 @@ class _Ingest:
 
     def _state_disk(self, levels: dict[int, int], gallery: Gallery | None) -> int:
         """Say and return the bytes that tiles and vectors still missing will need, indexes included."""
-        needed = 0
+        needed, index = 0, self.options.index
         for level, rows in levels.items():
             known = galleries.count_tiles(self.conn, gallery.id, level)[0] if gallery else 0
             if gallery:
-                needed += vector_bytes(known, self.model.dimensions, len(self._new_windows(gallery, level)))
+                needed += vector_bytes(known, self.model.dimensions, len(self._new_windows(gallery, level)), index)
             if known < rows:
                 share = 1 - known / rows
                 image_bytes = self.reader.size_bytes(level) if self.options.images == "stored" else None
-                needed += int(share * disk_needed(rows, image_bytes, self.model.dimensions, self.options.windows))
+                needed += int(
+                    share * disk_needed(rows, image_bytes, self.model.dimensions, self.options.windows, index)
+                )
         if needed:
             self.progress.note(f"needs about {needed / 1e6:,.0f} MB of disk in the database")
         free = galleries.free_bytes(self.conn)
@@ -243,12 +257,9 @@ class _Ingest:
         return embeddings.ensure_sets(self.conn, gallery.id, model_id, levels, self.options.windows)
 
     def _index(self, sets: list[EmbeddingSet]) -> dict[str, str]:
-        with closing(connect(self.url, autocommit=True)) as watcher:
-            return {
-                f"{each.level}/{each.window_tiles}": embeddings.complete_set(self.conn, watcher, each, self.progress)
-                for each in sets
-                if each.index_kind is None
-            }
+        pending = [each for each in sets if each.index_kind is None]
+        kinds = _complete(self.conn, self.url, pending, self.options.index, self.progress)
+        return {f"{each.level}/{each.window_tiles}": kind for each, kind in zip(pending, kinds, strict=True)}
 
     def _finish(self, gallery: Gallery) -> None:
         if self.options.replace:
@@ -257,12 +268,50 @@ class _Ingest:
             galleries.finish_gallery(self.conn, gallery.id)
 
 
+def index_gallery(
+    name: str, *, index: IndexChoice = "auto", url: str | None = None, progress: Progress | None = None
+) -> dict[str, str]:
+    """Build the indexes of a gallery anew, beside those that searches go on with meanwhile.
+
+    Args:
+        name: name of the gallery.
+        index: how its vectors are to be searched: exact, hnsw, or auto by their number.
+        url: database; None stands for RSLOC_DATABASE_URL or the embedded server.
+        progress: where the work reports to.
+
+    Returns:
+        The index kind of each embedding set that is complete, keyed "model weights level/window".
+
+    Raises:
+        GalleryError: there is no such gallery, or it is being changed.
+        ServerError: the database cannot be reached.
+    """
+    url = url or server.database_url()
+    with closing(connect(url, autocommit=True)) as conn:
+        require_schema(conn)
+        with galleries.lock(conn, name):
+            sets = embeddings.list_sets(conn, galleries.get_gallery(conn, name).id)
+            ready = [each for each in sets if each.index_kind is not None]
+            kinds = _complete(conn, url, ready, index, progress or Silent())
+            names = [f"{s.model} {s.weights_hash[:8]} {s.level}/{s.window_tiles}" for s in ready]
+            return dict(zip(names, kinds, strict=True))
+
+
+def _complete(
+    conn: Connection, url: str, sets: Sequence[EmbeddingSet], index: IndexChoice, progress: Progress
+) -> list[str]:
+    with closing(connect(url, autocommit=True)) as watcher:
+        return [indexes.complete_set(conn, watcher, each, progress, index) for each in sets]
+
+
 def _delete(conn: Connection, gallery: Gallery | None) -> None:
     if gallery is not None:
         galleries.delete_gallery(conn, gallery.id)
 
 
-def disk_needed(tiles: int, image_bytes: int | None, dimensions: int, windows: Sequence[int]) -> int:
+def disk_needed(
+    tiles: int, image_bytes: int | None, dimensions: int, windows: Sequence[int], index: IndexChoice = "auto"
+) -> int:
     """Estimate the bytes that a level takes in the database.
 
     Args:
@@ -270,14 +319,15 @@ def disk_needed(tiles: int, image_bytes: int | None, dimensions: int, windows: S
         image_bytes: size of their encoded images; None where they are not stored.
         dimensions: length of a vector.
         windows: widths of the windows embedded.
+        index: how the vectors are to be searched.
     """
     images = 0 if image_bytes is None else image_bytes + tiles * IMAGE_OVERHEAD_BYTES
-    return images + tiles * TILE_BYTES + vector_bytes(tiles, dimensions, len(windows))
+    return images + tiles * TILE_BYTES + vector_bytes(tiles, dimensions, len(windows), index)
 
 
-def vector_bytes(tiles: int, dimensions: int, windows: int) -> int:
+def vector_bytes(tiles: int, dimensions: int, windows: int, index: IndexChoice = "auto") -> int:
     """Estimate the bytes of a level's vectors, ``windows`` a tile, and of their indexes."""
     vector = 2 * dimensions + VECTOR_OVERHEAD_BYTES
-    if tiles > HNSW_MIN_ROWS:
+    if choose_index(tiles, index) == "hnsw":
         vector += 2 * dimensions + HNSW_OVERHEAD_BYTES
     return tiles * windows * vector

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -48,7 +48,7 @@ class TileLoad:
     added: int = 0
     failures: int = 0
 
-    def run(self, pool: ProcessPoolExecutor, level: int, rows: int, ahead: int, progress: Progress) -> None:
+    def run(self, pool: Executor, level: int, rows: int, ahead: int, progress: Progress) -> None:
         """Add the tiles that the gallery lacks of a level; ``rows`` is how many the source has."""
         done = sum(galleries.count_tiles(self.conn, self.gallery.id, level)) if self.gallery else 0
         if self._is_complete(done, rows):

@@ -1,30 +1,27 @@
-"""Localize a batch of queries: read, search, verify, store, one transaction a query; rerun = resume."""
+"""Localize one query of a run: read its pixels, choose where to search, store its answer or why there is none."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import resource
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cache, partial
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import psycopg
 
-import rsloc_db
 from rsloc_db import grids
 from rsloc_db.db import runs
+from rsloc_db.db.blocks import LayerKey, count_layers
 from rsloc_db.db.connection import Connection
 from rsloc_db.db.galleries import get_gallery
 from rsloc_db.db.runs import Key, Target
-from rsloc_db.errors import GalleryError, QueryError, RslocError, ServerError
+from rsloc_db.errors import GalleryError, QueryError, RslocError
 from rsloc_db.frames import Frame
 from rsloc_db.models import Embedder
-from rsloc_db.queries import QueryFile, content_hash, load_image
+from rsloc_db.queries import QueryFile, load_image
 from rsloc_db.stages import localize_query
 from rsloc_db.stages.decide import store_failure
 from rsloc_db.stages.maps import StoredMaps
@@ -32,7 +29,7 @@ from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
 from rsloc_db.stages.reference import Reference
 from rsloc_db.stages.tiles import load_mosaic
-from rsloc_db.types import Progress, Scale
+from rsloc_db.types import Scale
 
 log = logging.getLogger(__name__)
 
@@ -45,68 +42,26 @@ class SearchSpace:
     """What a run searches: embedding sets, and the pixels behind them."""
 
     targets: list[Target]
-    references: dict[tuple[int, int], Reference]
+    references: dict[LayerKey, Reference]
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A query of a run: its key in table query and its file."""
+class Desk:
+    """What localizes query after query.
 
-    query_id: int
-    file: QueryFile
-    content_hash: str
-
-
-def run_batch(
-    conn: Connection,
-    files: Sequence[QueryFile],
-    embedder: Embedder,
-    options: Options,
-    *,
-    overwrite: bool,
-    progress: Progress,
-) -> int:
-    """Localize queries that are not done yet in the run of these settings, and return the run's key.
-
-    Args:
-        conn: a connection, not in autocommit; each query is committed.
-        files: the queries.
-        embedder: the model whose embeddings are searched.
+    Attributes:
+        conn: a connection, not in autocommit, that stores what is found.
+        reader: a connection to a replica, in autocommit, that the gallery is read from; None where there is none.
+        space: what is searched; its references read by ``reader``, else by ``conn``.
+        embedder: the model of its embedding sets.
         options: what decides the result.
-        overwrite: begin a new run even where one of equal settings exists.
-        progress: told of every query.
-
-    Raises:
-        GalleryError: there is no gallery to search.
-        ServerError: the database went away; what was done stays, and a rerun goes on.
     """
-    space = search_space(conn, embedder, options)
-    try:
-        members = _register(conn, files)
-        run_id = _open_run(conn, members, space, embedder, options, overwrite=overwrite)
-        conn.commit()
-        todo = runs.pending_queries(conn, run_id)
-        progress.task("localize", total=len(members), done=len(members) - len(todo))
-        waiting = [m for m in members if m.query_id in todo]
-        # first what nobody holds, then what other processes held, unless they have done it
-        for wait in (False, True):
-            for member in list(waiting):
-                key = Key(run_id, member.query_id)
-                claimed = runs.claim_query(conn, key, wait=wait)
-                if claimed:
-                    _localize_member(conn, key, member.file, space, embedder, options, progress)
-                if claimed or wait:
-                    waiting.remove(member)
-                    progress.advance()
-                conn.commit()
-        runs.finish_run(conn, run_id)
-        conn.commit()
-    except psycopg.OperationalError as error:
-        raise ServerError(
-            f"the database went away ({str(error).strip().splitlines()[0]}): start it and run the same command again, "
-            "it goes on where it stopped"
-        ) from error
-    return run_id
+
+    conn: Connection
+    reader: Connection | None
+    space: SearchSpace
+    embedder: Embedder
+    options: Options
 
 
 def search_space(conn: Connection, embedder: Embedder, options: Options) -> SearchSpace:
@@ -127,12 +82,22 @@ def search_space(conn: Connection, embedder: Embedder, options: Options) -> Sear
         raise GalleryError(
             f"gallery {name!r} is not ready for model {embedder.name!r}: run its `rsloc-db ingest` again"
         )
-    references = {}
-    for target in targets:
-        load = partial(load_mosaic, conn, get_gallery(conn, target.gallery), target.level)
-        maps = StoredMaps(conn, target.gallery_id, target.level)
-        references[target.gallery_id, target.level] = Reference(grids.grid(target.grid), target.level, load, maps)
+    references = {
+        key: reference
+        for target in {(t.gallery_id, t.level): t for t in targets}.values()
+        for key, reference in _references(conn, target)
+    }
     return SearchSpace(targets, references)
+
+
+def _references(conn: Connection, target: Target) -> Iterator[tuple[LayerKey, Reference]]:
+    """Yield a gallery level as it looked at each date that it has maps of, the newest first."""
+    gallery, below = get_gallery(conn, target.gallery), None
+    for layer in range(count_layers(conn, target.gallery_id, target.level)):
+        key = LayerKey(target.gallery_id, target.level, layer)
+        below = StoredMaps(conn, key, below)
+        load = partial(load_mosaic, conn, gallery, target.level, layer=layer)
+        yield key, Reference(grids.grid(target.grid), target.level, load, below)
 
 
 def usual_level(conn: Connection, embedder: Embedder, options: Options) -> int:
@@ -145,88 +110,30 @@ def usual_level(conn: Connection, embedder: Embedder, options: Options) -> int:
     return levels[len(levels) // 2]
 
 
-def _register(conn: Connection, files: Sequence[QueryFile]) -> list[Member]:
-    """Store the queries in the order of their names, so that two processes at the same ones never block each other."""
-    members = []
-    for file in sorted(files, key=lambda f: (f.query_set, f.name)):
-        content = _hash(file)
-        key = runs.upsert_query(conn, file.query_set, file.name, str(file.path.absolute()), content)
-        members.append(Member(key, file, content))
-    return members
+def localize_claimed(desk: Desk, key: Key, file: QueryFile) -> str | None:
+    """Localize a query that is claimed in the desk's transaction; the caller commits.
 
-
-def _hash(file: QueryFile) -> str:
-    try:
-        return content_hash(file.path)
-    except RslocError:
-        return ""  # a missing file is a query that fails, with its reason
-
-
-def _open_run(
-    conn: Connection,
-    members: Sequence[Member],
-    space: SearchSpace,
-    embedder: Embedder,
-    options: Options,
-    *,
-    overwrite: bool,
-) -> int:
-    """Return the run of these queries and settings: the one that exists, or a new one."""
-    settings = {
-        **options.as_json(),
-        "weights_hash": embedder.weights_hash,
-        "embedding_sets": [t.set_id for t in space.targets],
-        "tiles": runs.count_tiles(conn, sorted({t.gallery_id for t in space.targets})),
-    }
-    queries = [
-        (m.file.query_set, m.file.name, m.content_hash, asdict(m.file.scale) if m.file.scale else None) for m in members
-    ]
-    code = code_version()
-    identity = json.dumps([settings, queries, code], sort_keys=True)
-    settings_hash = hashlib.sha256(identity.encode()).hexdigest()
-    known = None if overwrite else runs.find_run(conn, settings_hash)
-    if known is not None:
-        return known
-    query_set = ", ".join(sorted({m.file.query_set for m in members}))
-    return runs.begin_run(conn, query_set, settings, settings_hash, code, [m.query_id for m in members])
-
-
-@cache
-def code_version() -> str:
-    """Return the package's version and a hash of its code: a run is never continued by other code than began it."""
-    folder = Path(rsloc_db.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.sql")]):
-        digest.update(path.read_bytes())
-    return f"{rsloc_db.__version__}+{digest.hexdigest()[:8]}"
-
-
-def _localize_member(
-    conn: Connection,
-    key: Key,
-    file: QueryFile,
-    space: SearchSpace,
-    embedder: Embedder,
-    options: Options,
-    progress: Progress,
-) -> None:
-    """Localize a claimed query; what goes wrong with it is its own failure, and the batch goes on."""
+    Returns:
+        What went wrong with it, which is its own failure, or None.
+    """
+    conn, space, embedder, options = desk.conn, desk.space, desk.embedder, desk.options
     try:
         clock = _Clock()
         with conn.transaction():
             query = _load(conn, key, file)
             clock.last = time.perf_counter()
-            targets = choose_levels(space.targets, query.frame.scale)
-            localize_query(conn, key, query, targets, space.references, embedder, options, clock.lap)
+            targets = choose_levels(space.targets, query.frame.scale, options.levels)
+            localize_query(conn, key, query, targets, space.references, embedder, options, clock.lap, desk.reader)
         runs.finish_query(conn, key, "done", clock.seconds, _peak_memory_mb())
     except psycopg.OperationalError:
         raise
     except Exception as error:
         reason = str(error) if isinstance(error, RslocError) else f"{type(error).__name__}: {error}"
         log.debug("query %s failed", file.name, exc_info=True)
-        progress.note(f"{file.name}: failed: {reason}")
         store_failure(conn, key, reason)
         runs.finish_query(conn, key, "failed", {}, _peak_memory_mb())
+        return reason
+    return None
 
 
 def _peak_memory_mb() -> float:
@@ -263,8 +170,8 @@ def _load(conn: Connection, key: Key, file: QueryFile) -> Query:
     return Query(image, valid, Frame(file.scale, image.shape[1], image.shape[0]))
 
 
-def choose_levels(targets: Sequence[Target], scale: Scale) -> list[Target]:
-    """Return the targets of the level of each gallery whose pixels are nearest in size to the query's.
+def choose_levels(targets: Sequence[Target], scale: Scale, most: int = 1) -> list[Target]:
+    """Return the targets of each gallery's levels, ``most`` of them, whose pixels are nearest in size to the query's.
 
     Raises:
         QueryError: no level is near enough.
@@ -272,11 +179,11 @@ def choose_levels(targets: Sequence[Target], scale: Scale) -> list[Target]:
     by_gallery: dict[int, dict[int, float]] = {}
     for t in targets:
         by_gallery.setdefault(t.gallery_id, {})[t.level] = abs(np.log(_pixel_ratio(t, scale)))
-    best = {g: min(levels, key=lambda level: (levels[level], level)) for g, levels in by_gallery.items()}
+    best = {g: sorted(levels, key=lambda level: (levels[level], level))[:most] for g, levels in by_gallery.items()}
     chosen = [
         t
         for t in targets
-        if t.level == best[t.gallery_id] and by_gallery[t.gallery_id][t.level] <= np.log(MAX_SCALE_RATIO)
+        if t.level in best[t.gallery_id] and by_gallery[t.gallery_id][t.level] <= np.log(MAX_SCALE_RATIO)
     ]
     if not chosen:
         unit = {"mercator": "Mercator m", "ground": "m", "degrees": "degrees"}[scale.pixels]

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rsloc_db.correlation import ORIENTATIONS, GradientMaps, gradient_maps
 from rsloc_db.db import blocks
-from rsloc_db.db.blocks import BlockKey, BlockRow
+from rsloc_db.db.blocks import BlockKey, BlockRow, LayerKey
 from rsloc_db.db.connection import Connection
 from rsloc_db.db.galleries import Gallery
 from rsloc_db.grids import TILE_PX, cell_bounds, grid
@@ -33,8 +34,14 @@ STEP = 2
 SURROUNDINGS_CELLS = 3.0
 """What a cell is compared with, see ``gradient_maps``. Of 2.5 to 16 cells, 3 told true from wrong places best on Blue
 Marble in other months and on simulated seasons; the whole image did worst (docs/results.md)."""
+LAYERS = 4
+"""Of a cell with more dates, these many of the newest have maps; older ones have votes alone."""
 KEPT_BLOCKS = 2048
 """Blocks kept in memory by a process: 220 MB."""
+
+
+Block = tuple[NDArray[np.int8], NDArray[np.bool_]]
+"""Maps of a block, (6, 128, 128) int8, and its cover, (128, 128) bool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ class MapJob:
 
 def map_gallery(
     conn: Connection,
-    pool: ProcessPoolExecutor,
+    pool: Executor,
     url: str,
     gallery: Gallery,
     levels: Iterable[int],
@@ -73,7 +80,7 @@ def map_gallery(
     """
     made = 0
     for level in levels:
-        pending = blocks.pending_blocks(conn, gallery.id, level)
+        pending = blocks.pending_blocks(conn, gallery.id, level, LAYERS)
         if not pending:
             continue
         progress.task(f"gradient maps of level {level}", len(pending))
@@ -101,7 +108,9 @@ def map_block(job: MapJob) -> tuple[bytes, bytes]:
     column, row = job.key.column * BLOCK_TILES, job.key.row * BLOCK_TILES
     last = min(BLOCK_TILES, 2**job.key.level) - 1
     conn = worker_connection(job.url)
-    pixels = load_mosaic(conn, job.gallery, job.key.level, (column, column + last), (row, row + last), STEP)
+    pixels = load_mosaic(
+        conn, job.gallery, job.key.level, (column, column + last), (row, row + last), STEP, job.key.layer
+    )
     found = gradient_maps(*pixels, CELL_PX // STEP, surroundings_cells=SURROUNDINGS_CELLS)
     # levels 0 to 2 have fewer tiles than a block
     rest = [(0, BLOCK_CELLS - n) for n in found.cover.shape]
@@ -109,56 +118,82 @@ def map_block(job: MapJob) -> tuple[bytes, bytes]:
     return maps.tobytes(), np.packbits(np.pad(found.cover > 0, rest)).tobytes()
 
 
-def unpack(row: BlockRow) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
-    """Return the maps of a stored block, (6, 128, 128) int8, and its cover, (128, 128) bool."""
+def unpack(row: BlockRow) -> Block:
+    """Return the maps and cover of a stored block."""
     maps = np.frombuffer(row.maps, np.int8).reshape(ORIENTATIONS, BLOCK_CELLS, BLOCK_CELLS)
     cover = np.unpackbits(np.frombuffer(row.cover, np.uint8)).reshape(BLOCK_CELLS, BLOCK_CELLS)
     return maps, cover.astype(bool)
 
 
 class StoredMaps:
-    """The gradient maps of one gallery level, read as they are needed and kept while there is room."""
+    """The gradient maps of one gallery level at some date, read as they are needed and kept while there is room.
 
-    def __init__(self, conn: Connection, gallery_id: int, level: int) -> None:
-        self._conn, self._gallery_id, self._level = conn, gallery_id, level
+    Args:
+        conn: a connection.
+        key: which maps.
+        below: those of the newer date, which stand in where no cell of a block has another.
+    """
+
+    def __init__(self, conn: Connection, key: LayerKey, below: StoredMaps | None = None) -> None:
+        self._conn, self._key, self._below = conn, key, below
         self._listed: dict[str | None, list[tuple[int, int]]] = {}
-        self._kept: OrderedDict[tuple[int, int], tuple[NDArray[np.int8], NDArray[np.bool_]] | None] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int], Block | None] = OrderedDict()
 
     def blocks(self, within: str | None) -> list[tuple[int, int]]:
         """Return (column, row) of all blocks, or of those that touch a polygon (GeoJSON)."""
         if within not in self._listed:
-            self._listed[within] = blocks.list_blocks(self._conn, self._gallery_id, self._level, within)
+            self._listed[within] = blocks.list_blocks(self._conn, self._key, within)
         return self._listed[within]
 
     def cells(self, left: int, top: int, width: int, height: int) -> GradientMaps:
         """Return the maps of a box of cells; columns may run past the antimeridian, cells without tiles are empty."""
         out = GradientMaps(np.zeros((ORIENTATIONS, height, width), np.float32), np.zeros((height, width), np.float32))
-        columns = range(left // BLOCK_CELLS, (left + width - 1) // BLOCK_CELLS + 1)
-        rows = range(top // BLOCK_CELLS, (top + height - 1) // BLOCK_CELLS + 1)
-        around = max(2**self._level // BLOCK_TILES, 1)
-        self._fetch([(c % around, r) for c in columns for r in rows])
-        for c in columns:
-            for r in rows:
-                block = self._kept.get((c % around, r))
-                if block is not None:
-                    _paste(out, block, c * BLOCK_CELLS - left, r * BLOCK_CELLS - top)
+        wanted = _blocks_of(left, top, width, height)
+        found = self._fetch(self._on_earth(wanted))
+        for (c, r), key in zip(wanted, self._on_earth(wanted), strict=True):
+            block = found[key]
+            if block is not None:
+                _paste(out, block, c * BLOCK_CELLS - left, r * BLOCK_CELLS - top)
         return out
 
-    def _fetch(self, wanted: Sequence[tuple[int, int]]) -> None:
+    def differ(self, left: int, top: int, width: int, height: int) -> bool:
+        """Tell whether the maps of a box of cells are others than those of the newer date."""
+        return self._below is None or any(
+            key in self._own for key in self._on_earth(_blocks_of(left, top, width, height))
+        )
+
+    @cached_property
+    def _own(self) -> frozenset[tuple[int, int]]:
+        return frozenset(self.blocks(None))
+
+    def _on_earth(self, wanted: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        around = max(2**self._key.level // BLOCK_TILES, 1)
+        return [(column % around, row) for column, row in wanted]
+
+    def _fetch(self, wanted: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Block | None]:
+        """Return blocks, this date's or what stands in for them; None where the gallery has no tile."""
         missing = sorted({key for key in wanted if key not in self._kept})
         if missing:
-            found = {
-                (b.column, b.row): unpack(b)
-                for b in blocks.read_blocks(self._conn, self._gallery_id, self._level, missing)
-            }
+            found = {(b.column, b.row): unpack(b) for b in blocks.read_blocks(self._conn, self._key, missing)}
             self._kept.update((key, found.get(key)) for key in missing)
         for key in wanted:
             self._kept.move_to_end(key)
+        out = {key: self._kept[key] for key in wanted}
+        if self._below is not None:
+            out |= self._below._fetch([key for key, block in out.items() if block is None])
         while len(self._kept) > max(KEPT_BLOCKS, len(wanted)):
             self._kept.popitem(last=False)
+        return out
 
 
-def _paste(out: GradientMaps, block: tuple[NDArray[np.int8], NDArray[np.bool_]], left: int, top: int) -> None:
+def _blocks_of(left: int, top: int, width: int, height: int) -> list[tuple[int, int]]:
+    """Return (column, row) of the blocks that a box of cells touches; columns may lie beyond the antimeridian."""
+    columns = range(left // BLOCK_CELLS, (left + width - 1) // BLOCK_CELLS + 1)
+    rows = range(top // BLOCK_CELLS, (top + height - 1) // BLOCK_CELLS + 1)
+    return [(c, r) for c in columns for r in rows]
+
+
+def _paste(out: GradientMaps, block: Block, left: int, top: int) -> None:
     """Write a block into maps, its upper left cell at (left, top), which may lie outside."""
     height, width = out.cover.shape
     rows = slice(max(top, 0), min(top + BLOCK_CELLS, height))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from rsloc_db.features import Features
 from rsloc_db.types import Json
 
 Retrieval = Literal["knn", "exhaustive", "auto"]
@@ -25,10 +26,12 @@ class Options:
             ``auto``: knn, and exhaustive where that finds nothing in a gallery that is not too large.
         rotation: ``north_up``, or ``free`` where the turn of the images is not known.
         gsd_factor: by which factor the stated scale may be wrong, either way; 1 where it is right to a few per cent.
+        levels: most levels of a gallery that a query is searched in, those of pixels nearest in size to its own.
         reference_error_px: stated error of the gallery itself, standard deviation an axis in its pixels: makers of
             imagery disagree by about one pixel over the same ground, and no match against one of them can know better.
         cliques: most candidates that are compared with stored gradient maps, or that exhaustive retrieval returns;
             three times as many where poses are guesses.
+        features: local features that tell further turns and scales where these are not known, or None.
         settled: most candidates whose turn and scale are looked for more closely, where these are not known.
         verified: most places that are compared with pixels.
         refined: most places that are refined.
@@ -42,7 +45,9 @@ class Options:
     retrieval: Retrieval = "auto"
     rotation: Rotation = "north_up"
     gsd_factor: float = 1.0
+    levels: int = 1
     reference_error_px: float = 0.75
+    features: Features | None = None
     cliques: int = 40
     settled: int = 24
     verified: int = 10

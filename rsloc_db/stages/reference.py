@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rsloc_db.db.blocks import LayerKey
 from rsloc_db.frames import Frame
 from rsloc_db.grids import TILE_PX, TileGrid
 from rsloc_db.stages.maps import CELL_PX, StoredMaps
@@ -21,7 +22,7 @@ LoadMosaic = Callable[[tuple[int, int], tuple[int, int], int], tuple[Image, Mask
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One level of a gallery, as verification sees it."""
+    """One level of a gallery at some date, as verification sees it."""
 
     grid: TileGrid
     level: int
@@ -57,22 +58,16 @@ class Box:
         return Box(self.left - margin, self.top - margin, self.right + margin, self.bottom + margin)
 
 
-References = Mapping[tuple[int, int], Reference]
-"""(gallery_id, level) -> the gallery level."""
+References = Mapping[LayerKey, Reference]
+"""Gallery levels, those of several dates once for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A place to verify: which gallery level it is of, and the clique that led there, if one did."""
+    """A place to verify: which of ``References`` it is of, and the clique that led there, if one did."""
 
-    gallery_id: int
-    level: int
+    key: LayerKey
     clique_id: int | None
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """Which of ``References`` it is of."""
-        return self.gallery_id, self.level
 
 
 @dataclass(frozen=True, slots=True)

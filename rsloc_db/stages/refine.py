@@ -15,7 +15,17 @@ import numpy as np
 from rsloc_db.correlation import gradient_maps
 from rsloc_db.frames import Frame
 from rsloc_db.grids import ground_resolution_m
-from rsloc_db.matching import TOLERANCE_PX, Affine, Matches, Shift, agreeing, block_matches, evidence, fit_affine
+from rsloc_db.matching import (
+    TOLERANCE_PX,
+    Matches,
+    Shift,
+    Transform,
+    agreeing,
+    block_matches,
+    evidence,
+    fit_affine,
+    fit_projective,
+)
 from rsloc_db.stages.query import Query
 from rsloc_db.stages.reference import Box, Fit, Reference, References, footprint_box, resample, to_grid
 from rsloc_db.types import Floats, Pose
@@ -31,9 +41,9 @@ class Refined:
     """A place after refinement.
 
     Attributes:
-        center: lon, lat that ``matches`` and ``affine`` are relative to.
+        center: lon, lat that ``matches`` and ``transform`` are relative to.
         matches: blocks in grid pixels relative to that centre.
-        affine: the shift that they agree on.
+        transform: the shift that they agree on.
         evidence: -log10 of the number of false alarms.
     """
 
@@ -41,20 +51,20 @@ class Refined:
     reference: Reference
     frame: Frame
     matches: Matches
-    affine: Affine
+    transform: Transform
     evidence: float
 
     def to_lonlat(self, x_px: Floats, y_px: Floats) -> tuple[Floats, Floats]:
         """Return lon, lat in degrees of the query's pixels."""
         x, y = to_grid(self.reference, *self.frame.to_lonlat(x_px, y_px, self.center), self.center)
         x0, y0 = to_grid(self.reference, np.array(self.center[0]), np.array(self.center[1]), self.center)
-        dx, dy = self.affine.shift(x - x0, y - y0)
+        dx, dy = self.transform.shift(x - x0, y - y0)
         return self.reference.grid.to_lonlat(x + dx, y + dy, self.reference.level)
 
     @property
     def agrees(self) -> bool:
         """Whether more matches agree than chance explains at a glance."""
-        return bool(self.affine.inlier.sum() > CHANCE * self.matches.tried)
+        return bool(self.transform.inlier.sum() > CHANCE * self.matches.tried)
 
     @property
     def _in_degrees(self) -> bool:
@@ -68,7 +78,7 @@ class Refined:
         # turns of a query whose pixels are degrees are turns in the plane of degrees
         size = (np.ones(2) if self._in_degrees else resolution) * (1, -1)
         # the fitted linear map, from grid pixels to the query's plane, east and north
-        linear = (np.eye(2) + self.affine.coefficients[1:].T) * size[:, None] / size[None]
+        linear = (np.eye(2) + self.transform.coefficients[1:].T) * size[:, None] / size[None]
         along, across = (linear[0, 0] + linear[1, 1]) / 2, (linear[1, 0] - linear[0, 1]) / 2
         turn_deg = self.frame.pose.turn_deg - float(np.degrees(np.arctan2(across, along)))
         pose = Pose(turn_deg % 360, self.frame.pose.zoom * float(np.hypot(along, across)))
@@ -115,15 +125,15 @@ def refine(
     if free and found.agrees:
         reposed, moved = found.reposed(query)
         again = _coarse(reposed, moved, reference, step, block)
-        if again is not None and again.affine.inlier.sum() >= found.affine.inlier.sum():
+        if again is not None and again.transform.inlier.sum() >= found.transform.inlier.sum():
             query, center, found = reposed, moved, again
     if found.agrees:
-        near = found.affine.shift
+        near = found.transform.shift
         fine = _pass(query, center, reference, step=step, cell=2, block=2 * block, radius=5, expected=near)
         if len(fine) >= 3:
-            affine = fit_affine(fine, agreeing(fine), TOLERANCE_PX * step)
-            found = Refined(center, reference, query.frame, fine, affine, 0.0)
-    sure = evidence(found.matches.tried, int(found.affine.inlier.sum()), CHANCE, trials)
+            fitted = fit_projective(fine, fit_affine(fine, agreeing(fine), TOLERANCE_PX * step), TOLERANCE_PX * step)
+            found = Refined(center, reference, query.frame, fine, fitted, 0.0)
+    sure = evidence(found.matches.tried, int(found.transform.inlier.sum()), CHANCE, trials)
     return replace(found, evidence=sure)
 
 
@@ -173,5 +183,5 @@ def match_rows(refined: Refined) -> Iterator[tuple[float, float, float, float, f
     x_px, y_px = refined.frame.to_pixels(lon, lat, refined.center)
     there_lon, there_lat = ref.grid.to_lonlat(m.x + m.dx + x0, m.y + m.dy + y0, ref.level)
     size = float(np.mean(ground_resolution_m(ref.grid, ref.level, refined.center[1])))
-    columns = x_px, y_px, there_lon, there_lat, m.score, refined.affine.residual_px * size
-    yield from zip(*(c.tolist() for c in columns), refined.affine.inlier.tolist(), strict=True)
+    columns = x_px, y_px, there_lon, there_lat, m.score, refined.transform.residual_px * size
+    yield from zip(*(c.tolist() for c in columns), refined.transform.inlier.tolist(), strict=True)

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsloc_db.db.connection import Connection
-from rsloc_db.db.runs import Key, PatchRow, Target, copy_patches, search
+from rsloc_db.db.runs import Key, PatchRow, Target, copy_patches
+from rsloc_db.db.search import search
 from rsloc_db.frames import Frame, meters_per_degree
 from rsloc_db.grids import TILE_PX, nominal_resolution_m
 from rsloc_db.imagery import window
@@ -47,6 +48,7 @@ def retrieve(
     targets: Sequence[Target],
     embedder: Embedder,
     options: Options,
+    reader: Connection | None = None,
 ) -> int:
     """Store the patches of a query and their nearest tiles in every target.
 
@@ -57,6 +59,7 @@ def retrieve(
         targets: embedding sets to search.
         embedder: the model of those sets.
         options: tiles a patch, most patches, and the polygon that the search is limited to.
+        reader: a connection to a replica that searches in its stead.
 
     Returns:
         The number of patches.
@@ -78,7 +81,7 @@ def retrieve(
         asked = options.hits // 2 if options.free else options.hits
         hits = max(asked * target.window_tiles // widest[target.level], MIN_HITS)
         if found and target.window_tiles <= widest[target.level]:
-            search(conn, key, target, query.frame.scale.pixels, limit=hits, within=options.within)
+            search(conn, key, target, query.frame.scale.pixels, limit=hits, within=options.within, reader=reader)
     return len(found)
 
 

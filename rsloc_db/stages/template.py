@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rsloc_db.correlation import GradientMaps, gradient_maps
+from rsloc_db.db.blocks import LayerKey
 from rsloc_db.stages.maps import CELL_PX, STEP, SURROUNDINGS_CELLS
 from rsloc_db.stages.query import Query
-from rsloc_db.stages.reference import Box, Reference, footprint_box, resample, to_grid
+from rsloc_db.stages.reference import Box, Reference, References, footprint_box, resample, to_grid
 from rsloc_db.types import AS_STATED, Pose
 
 MAX_CELLS = 384
@@ -39,6 +41,12 @@ class Templates:
     def __init__(self, query: Query, reference: Reference) -> None:
         self._query, self.reference = query, reference
         self._made: dict[tuple[Pose, float, int], Template] = {}
+
+    def over(self, reference: Reference) -> Templates:
+        """Return the same templates for another date of the gallery level: what was made is shared."""
+        other = copy(self)
+        other.reference = reference
+        return other
 
     def at(self, lat_deg: float, pose: Pose = AS_STATED, max_cells: int = MAX_CELLS, width: float = BAND) -> Template:
         """Return the template for a latitude and a pose.
@@ -79,3 +87,12 @@ class Templates:
         pixels = resample(query, center, self.reference, box, STEP)
         maps = gradient_maps(*pixels, CELL_PX // STEP, surroundings_cells=SURROUNDINGS_CELLS)
         return Template(maps, (x - box.left) / CELL_PX, (y - box.top) / CELL_PX)
+
+
+def templates_of(query: Query, references: References) -> dict[LayerKey, Templates]:
+    """Return the templates of a query for some gallery levels; the dates of one share theirs."""
+    made: dict[LayerKey, Templates] = {}
+    for key, reference in references.items():
+        newest = made.get(replace(key, layer=0))
+        made[key] = newest.over(reference) if newest else Templates(query, reference)
+    return made

@@ -21,9 +21,15 @@ from rsloc_db.types import Image, Mask
 
 
 def load_mosaic(
-    conn: Connection, gallery: Gallery, level: int, columns: tuple[int, int], rows: tuple[int, int], step: int = 1
+    conn: Connection,
+    gallery: Gallery,
+    level: int,
+    columns: tuple[int, int],
+    rows: tuple[int, int],
+    step: int = 1,
+    layer: int = 0,
 ) -> tuple[Image, Mask]:
-    """Paste the newest tiles of a box of cells together, each averaged down as it comes: memory is the result's.
+    """Paste the tiles of a box of cells together, one a cell, each averaged down as it comes: memory is the result's.
 
     Args:
         conn: a connection.
@@ -32,6 +38,7 @@ def load_mosaic(
         columns: first and last column, both included; they may run past either end of the grid (antimeridian).
         rows: first and last row, both included.
         step: a power of two up to 256: so many pixels each way become one.
+        layer: of several dates 0 takes the newest of each cell, 1 the one before it, and so on, or the oldest.
 
     Returns:
         (256 / step rows, 256 / step columns, 3) uint8 RGB and its mask; where there is no tile, black and False.
@@ -42,7 +49,7 @@ def load_mosaic(
     side = TILE_PX // step
     image = np.zeros((side * (rows[1] - rows[0] + 1), side * (columns[1] - columns[0] + 1), 3), np.uint8)
     valid = np.zeros(image.shape[:2], bool)
-    for tile in read_tiles(conn, gallery, level, columns, rows, newest=True):
+    for tile in read_tiles(conn, gallery, level, columns, rows, layer=layer):
         top, left = side * (tile.cell.row - rows[0]), side * (tile.cell.column - columns[0])
         box = (slice(top, top + side), slice(left, left + side))
         pixels, mask = decode_tile(gallery, tile)
@@ -58,14 +65,14 @@ def read_tiles(
     columns: tuple[int, int],
     rows: tuple[int, int],
     *,
-    newest: bool = False,
+    layer: int | None = None,
 ) -> Iterator[TileRow]:
     """Yield the tiles of a box of cells with their encoded images, the newest date of a cell first.
 
     Columns may run past either end of the grid; cells come back with columns counted as asked for.
     """
     for first, last, turn in _turns(columns, 2**level):
-        for row in tile_images(conn, gallery.id, level, (first, last), rows, newest=newest):
+        for row in tile_images(conn, gallery.id, level, (first, last), rows, layer=layer):
             data = row.data if gallery.images == "stored" else _referenced(gallery, row)
             yield replace(row, cell=replace(row.cell, column=row.cell.column + turn), data=data)
 

@@ -8,6 +8,7 @@ decides the aspect), and both become oriented-gradient maps. First every candida
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -15,9 +16,11 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from rsloc_db.correlation import correlate, gradient_maps, peak, pooled
+from rsloc_db.db.blocks import LayerKey
 from rsloc_db.db.runs import CliqueRow
 from rsloc_db.frames import Frame
 from rsloc_db.grids import TILE_PX
+from rsloc_db.stages.feature_poses import LOOKED_AT, feature_fits
 from rsloc_db.stages.maps import CELL_PX, SURROUNDINGS_CELLS
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
@@ -92,7 +95,7 @@ def stands_out(fits: Sequence[Fit]) -> bool:
 
 
 def compare_cliques(
-    cliques: Sequence[CliqueRow], templates: Mapping[tuple[int, int], Templates], options: Options
+    cliques: Sequence[CliqueRow], templates: Mapping[LayerKey, Templates], options: Options
 ) -> list[Fit]:
     """Compare a query's templates with the stored gradient maps around each clique's centre; see ``Fit``.
 
@@ -101,24 +104,34 @@ def compare_cliques(
     found = []
     pool, max_cells = (FREE_POOL, FREE_POOL * FREE_CELLS) if options.free else (1, MAX_TEMPLATE_CELLS)
     for clique in cliques:
-        candidate = Candidate(clique.gallery_id, clique.level, clique.id)
-        of_level, center = templates[candidate.key], (clique.lon_deg, clique.lat_deg)
-        template = of_level.at(center[1], clique.pose, max_cells)
-        score, moved = compare_maps(template, center, of_level.reference, SEARCH_CELLS, pool)
-        if score > 0:
-            found.append(Fit(candidate, moved, score, clique.pose))
+        center = clique.lon_deg, clique.lat_deg
+        for key, of_date in templates.items():
+            if (key.gallery_id, key.level) == (clique.gallery_id, clique.level):
+                template = of_date.at(center[1], clique.pose, max_cells)
+                score, moved = compare_maps(template, center, of_date.reference, SEARCH_CELLS, pool)
+                if score > 0:
+                    found.append(Fit(Candidate(key, clique.id), moved, score, clique.pose))
     return found
 
 
-def settle_poses(fits: Sequence[Fit], templates: Mapping[tuple[int, int], Templates], options: Options) -> list[Fit]:
+def settle_poses(
+    query: Query, fits: Sequence[Fit], templates: Mapping[LayerKey, Templates], options: Options
+) -> list[Fit]:
     """Look at the best coarse fits in poses between those that were tried, and return them, best first.
 
-    Where the pose is known all fits are returned as they are.
+    Where the pose is known all fits are returned as they are. Where local features are asked for, the poses that they
+    tell at the best places are looked at as well.
     """
     if not options.free:
         return list(fits)
     ranked = sorted(fits, key=lambda f: -f.correlation)[: options.settled]
-    settled = [_settled(fit, templates[fit.candidate.key], options) for fit in ranked]
+    references = {key: of_date.reference for key, of_date in templates.items()}
+    told = [
+        more
+        for fit in _distinct(ranked, references)[:LOOKED_AT]
+        for more in feature_fits(query, fit, references[fit.candidate.key], options)
+    ]
+    settled = [_settled(fit, templates[fit.candidate.key], options) for fit in (*ranked, *told)]
     return sorted(settled, key=lambda f: -f.correlation)
 
 
@@ -147,13 +160,17 @@ def compare_maps(
 ) -> tuple[float, tuple[float, float]]:
     """Return the best correlation with stored maps around a supposed centre (lon, lat), and where that is.
 
-    ``margin`` says how far to look, in cells, ``pool`` how many of them a side to average into one.
+    ``margin`` says how far to look, in cells, ``pool`` how many of them a side to average into one. Where an older
+    date has nothing of its own the score is 0.
     """
     height, width = template.maps.cover.shape
     x, y = to_grid(reference, np.array(center[0]), np.array(center[1]), center)
     left = round(float(x) / CELL_PX - template.column) - margin
     top = round(float(y) / CELL_PX - template.row) - margin
-    search = reference.maps.cells(left, top, width + 2 * margin, height + 2 * margin)
+    box = left, top, width + 2 * margin, height + 2 * margin
+    if not reference.maps.differ(*box):
+        return 0.0, center
+    search = reference.maps.cells(*box)
     row, column, score = peak(correlate(pooled(template.maps, pool), pooled(search, pool)))
     return score, reference.cell_center(left + pool * column + template.column, top + pool * row + template.row)
 
@@ -162,7 +179,7 @@ def _distinct(fits: Sequence[Fit], references: References) -> list[Fit]:
     """Return fits by correlation, without those that lead to a quarter of a tile from a better one."""
     kept: list[Fit] = []
     for fit in sorted(fits, key=lambda f: -f.correlation):
-        same = [f for f in kept if f.candidate.key == fit.candidate.key]
+        same = [f for f in kept if replace(f.candidate.key, layer=0) == replace(fit.candidate.key, layer=0)]
         if not any(_is_near(references[fit.candidate.key], fit.center, f.center) for f in same):
             kept.append(fit)
     return kept

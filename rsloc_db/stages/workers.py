@@ -2,29 +2,71 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import islice
 from multiprocessing.connection import wait
-from threading import Thread
+from pathlib import Path
+from threading import Thread, local
 from typing import TypeVar
 
 import cv2
+from threadpoolctl import threadpool_limits
 
+import rsloc_db
 from rsloc_db.db.connection import Connection, connect
-from rsloc_db.errors import WorkerError
+from rsloc_db.db.galleries import watch_session
+from rsloc_db.errors import ModelError, WorkerError
+from rsloc_db.models import Embedder, embedder
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+AHEAD = 4
+"""Jobs for each thread of a cluster that may be under way or wait, so that workers that join later find some."""
+
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Worker processes, here or on other machines.
+
+    Attributes:
+        pool: takes functions of this package and what they work on.
+        ahead: jobs that may be under way or wait.
+    """
+
+    pool: Executor
+    ahead: int
+
+
+@contextmanager
+def crew(workers: int, scheduler: str | None = None) -> Iterator[Crew]:
+    """Yield worker processes: ``workers`` of this machine, or those of a Dask scheduler.
+
+    Raises:
+        WorkerError: a worker died, or the scheduler cannot be reached.
+    """
+    if scheduler is None:
+        with worker_pool(workers) as pool:
+            yield Crew(pool, workers + 2)
+    else:
+        from rsloc_db.stages.cluster import dask_pool  # here, because Dask is optional
+
+        with bare_start(), dask_pool(scheduler, workers) as (pool, threads):
+            yield Crew(pool, AHEAD * threads)
 
 
 @contextmanager
@@ -37,7 +79,7 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
     try:
-        with _bare_start():
+        with bare_start():
             yield pool
     except BrokenProcessPool as error:
         raise WorkerError(
@@ -48,7 +90,7 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def in_order(
-    pool: ProcessPoolExecutor, function: Callable[[Job], Result], jobs: Iterable[Job], ahead: int
+    pool: Executor, function: Callable[[Job], Result], jobs: Iterable[Job], ahead: int
 ) -> Iterator[tuple[Job, Result]]:
     """Yield each job with its result, in the jobs' order; at most ``ahead`` jobs are held, so memory stays flat."""
     waiting: deque[tuple[Job, Future[Result]]] = deque()
@@ -61,17 +103,66 @@ def in_order(
         yield first, future.result()
 
 
-@lru_cache(maxsize=1)
+def as_done(hands: Crew, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+    """Yield the results of jobs as they come; at most ``ahead`` jobs are held."""
+    rest = iter(jobs)
+    waiting = {hands.pool.submit(function, job) for job in islice(rest, hands.ahead)}
+    while waiting:
+        done, waiting = wait_for(waiting, return_when=FIRST_COMPLETED)
+        waiting |= {hands.pool.submit(function, job) for job in islice(rest, len(done))}
+        for future in done:
+            yield future.result()
+
+
+_here = local()
+
+
 def worker_connection(url: str) -> Connection:
-    """Return a worker's own connection, in autocommit; it is opened once."""
-    return connect(url, autocommit=True)
+    """Return the own connection of a worker's thread, in autocommit; it is opened once, and again where it was lost."""
+    conn: Connection | None = getattr(_here, "conn", None)
+    if conn is None or conn.closed or _here.url != url:
+        if conn is not None:
+            conn.close()
+        _here.url, _here.conn = url, connect(url, autocommit=True)
+        watch_session(_here.conn)
+    found: Connection = _here.conn
+    return found
+
+
+@lru_cache(maxsize=1)
+def worker_model(name: str, weights_hash: str) -> Embedder:
+    """Return a model, loaded once.
+
+    Raises:
+        ModelError: its weights are others than those that the work was begun with.
+    """
+    model = embedder(name)
+    if model.weights_hash != weights_hash:
+        raise ModelError(f"the weights of model {name!r} are not those that the work began with: run it again")
+    return model
+
+
+@cache
+def code_version() -> str:
+    """Return the package's version and a hash of its code: a run is never continued by other code than began it."""
+    folder = Path(rsloc_db.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.sql")]):
+        digest.update(path.read_bytes())
+    return f"{rsloc_db.__version__}+{digest.hexdigest()[:8]}"
 
 
 def _begin() -> None:
     """Prepare a worker: no interrupts of its own, no threads beside the other workers, gone when its parent is."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
+    one_thread()
     Thread(target=_end_with_parent, daemon=True).start()
+
+
+def one_thread() -> None:
+    """Let this process compute in one thread for each that calls: others work beside it."""
+    cv2.setNumThreads(1)
+    threadpool_limits(1)
 
 
 def _end_with_parent() -> None:
@@ -83,7 +174,7 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _bare_start() -> Iterator[None]:
+def bare_start() -> Iterator[None]:
     """Start workers with one thread for linear algebra and without running the caller's main module again.
 
     The workers need nothing of that module, and a script without ``if __name__ == "__main__"`` would start itself.

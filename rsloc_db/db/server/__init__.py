@@ -5,7 +5,7 @@ has PostGIS and pgvector, or one run by a private copy of Debian's packages.
 """
 
 from rsloc_db.db.server.archive import backup, psql, restore
-from rsloc_db.db.server.choice import database_url, own_url, pgvector_version, start, stop
+from rsloc_db.db.server.choice import database_url, own_url, pgvector_version, read_url, start, stop
 from rsloc_db.db.server.status import status
 from rsloc_db.db.server.tuning import SAFE_PARALLEL_BUILD, SAFE_VACUUM
 
@@ -17,6 +17,7 @@ __all__ = [
     "own_url",
     "pgvector_version",
     "psql",
+    "read_url",
     "restore",
     "start",
     "status",

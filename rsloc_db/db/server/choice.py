@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from rsloc_db.config import settings
 from rsloc_db.db.connection import Connection, connect
 from rsloc_db.db.server import packages
@@ -26,14 +28,20 @@ def database_url(progress: Progress | None = None) -> str:
 
 def own_url() -> str | None:
     """Return the URL of the user's own server, or None where RSLOC_DATABASE_URL is not set."""
-    secret = settings().database_url
+    return _checked(settings().database_url, "RSLOC_DATABASE_URL")
+
+
+def read_url() -> str | None:
+    """Return the URL of the replica that is read from, or None where RSLOC_DATABASE_READ_URL is not set."""
+    return _checked(settings().database_read_url, "RSLOC_DATABASE_READ_URL")
+
+
+def _checked(secret: SecretStr | None, name: str) -> str | None:
     if secret is None or not secret.get_secret_value():
         return None
     url = secret.get_secret_value().replace("postgresql+psycopg://", "postgresql://", 1)
     if not url.startswith(("postgresql://", "postgres://")):
-        raise ServerError(
-            "RSLOC_DATABASE_URL is no PostgreSQL URL: expected postgresql://user:password@host:port/database"
-        )
+        raise ServerError(f"{name} is no PostgreSQL URL: expected postgresql://user:password@host:port/database")
     return url
 
 

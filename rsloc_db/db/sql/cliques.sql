@@ -100,13 +100,13 @@ WITH posed AS MATERIALIZED (
           FROM centered GROUP BY 1, 2 HAVING sum(fk) > 0) e
     JOIN common c USING (place)
 ), places AS (
-    -- a patch counts for the centre by what it says for the place
+    -- a patch counts for the centre by how likely it is that its votes are right ones, if the query is here
     SELECT t.place, t.pose, e.present, e.score, t.bv * %(bin)s + e.y AS v,
            mod((t.bu * %(bin)s + e.x + %(tiles)s)::numeric, %(tiles)s::numeric)::float8 AS u
     FROM top t JOIN (
         SELECT place, count(*) AS present, sum(ln(1 - %(p_hit)s + ratio)) AS score,
-               sum(x * ratio) / sum(ratio) AS x, sum(y * ratio) / sum(ratio) AS y
-        FROM evidence GROUP BY place
+               sum(x * sure) / sum(sure) AS x, sum(y * sure) / sum(sure) AS y
+        FROM (SELECT *, ratio / (1 - %(p_hit)s + ratio) AS sure FROM evidence) v GROUP BY place
     ) e USING (place)
 ), scored AS MATERIALIZED (
     SELECT p.place, p.present, p.u, p.v, floor(p.u)::int AS bu, floor(p.v)::int AS bv,

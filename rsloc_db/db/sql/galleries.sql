@@ -193,19 +193,22 @@ WHERE
     AND t.tile_column BETWEEN %(first_column)s AND %(last_column)s
 ORDER BY t.tile_row, t.tile_column, t.captured_at DESC NULLS LAST;
 
--- name: tile_images_newest
--- The newest tile of every cell of a box, with its image (null where referenced).
+-- name: tile_images_of_layer
+-- One tile of every cell of a box, with its image (null where referenced): of layer 0 the newest, of layer 1 the one
+-- before it, and so on; where a cell has fewer dates, its oldest.
 SELECT t.id, t.level, t.tile_column, t.tile_row, t.captured_at, i.data
 FROM (
-    SELECT DISTINCT ON (tile_row, tile_column) id, level, tile_column, tile_row, captured_at
+    SELECT id, level, tile_column, tile_row, captured_at,
+           row_number() OVER (PARTITION BY tile_row, tile_column ORDER BY captured_at DESC NULLS LAST) AS n,
+           count(*) OVER (PARTITION BY tile_row, tile_column) AS dates
     FROM tile
     WHERE
         gallery_id = %(gallery_id)s AND level = %(level)s
         AND tile_row BETWEEN %(first_row)s AND %(last_row)s
         AND tile_column BETWEEN %(first_column)s AND %(last_column)s
-    ORDER BY tile_row, tile_column, captured_at DESC NULLS LAST
 ) AS t
-LEFT JOIN tile_image AS i ON i.tile_id = t.id;
+LEFT JOIN tile_image AS i ON i.tile_id = t.id
+WHERE t.n = least(%(layer)s + 1, t.dates);
 
 -- name: tile_analyze
 -- Let the planner know the tables' new sizes.

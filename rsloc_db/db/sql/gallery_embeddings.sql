@@ -92,6 +92,21 @@ SELECT count(*) FROM embedding WHERE set_id = %(set_id)s;
 -- Drop a set's index.
 DROP INDEX IF EXISTS {index};
 
+-- name: embedding_index_drop_beside
+-- Drop an index without locking out searches; it waits for those under way. Not inside a transaction.
+DROP INDEX CONCURRENTLY IF EXISTS {index};
+
+-- name: embedding_index_rename
+-- Give an index another name, if it is there; searches neither wait nor are waited for.
+ALTER INDEX IF EXISTS {index} RENAME TO {name};
+
+-- name: server_resources
+-- What an index build may take: maintenance_work_mem and effective_cache_size in MiB, parallel workers.
+SELECT
+    (pg_size_bytes(current_setting('maintenance_work_mem')) >> 20)::integer,
+    (pg_size_bytes(current_setting('effective_cache_size')) >> 20)::integer,
+    current_setting('max_parallel_workers')::integer;
+
 -- name: embedding_index_create
 -- Build a set's index for cosine distance. A search must order by the very same expression.
 CREATE INDEX {index} ON {partition}

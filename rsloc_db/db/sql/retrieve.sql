@@ -14,25 +14,46 @@ CROSS JOIN LATERAL (
 WHERE g.status = 'ready' AND (%(galleries)s::text[] IS NULL OR g.name = ANY (%(galleries)s))
 ORDER BY g.name, s.level, s.window_tiles;
 
+-- name: replica_lag
+-- The age in seconds of what a replica has last replayed; null on a primary.
+SELECT extract(epoch FROM now() - pg_last_xact_replay_timestamp());
+
+-- name: patches_stored
+-- The patches of a query for one embedding set, from where they are stored.
+SELECT id, east_offset, north_offset, min_abs_lat_deg, max_abs_lat_deg, vector FROM patch
+WHERE run_id = %(run_id)s AND query_id = %(query_id)s AND level = %(level)s AND window_tiles = %(window_tiles)s;
+
+-- name: patches_sent
+-- The same, sent along to a replica, which does not have them yet.
+SELECT id, east_offset, north_offset, min_abs_lat_deg, max_abs_lat_deg, vector::halfvec
+FROM unnest(%(ids)s::bigint[], %(east)s::float8[], %(north)s::float8[], %(low)s::real[], %(high)s::real[],
+            %(vectors)s::text[]) AS sent (id, east_offset, north_offset, min_abs_lat_deg, max_abs_lat_deg, vector);
+
+-- name: insert_hits
+-- Keep the tiles that a search finds.
+INSERT INTO hit (run_id, query_id, patch_id, gallery_id, tile_id, rank, similarity, vote)
+SELECT %(run_id)s, %(query_id)s, f.patch_id, %(gallery_id)s, f.tile_id, f.rank, f.similarity, f.vote FROM ({search}) f;
+
+-- name: copy_hits
+-- Keep the tiles that a search on a replica found.
+COPY hit (run_id, query_id, gallery_id, patch_id, tile_id, rank, similarity, vote) FROM STDIN;
+
 -- name: search_exact
--- Nearest tiles of each patch of a query by comparing every row of an embedding set: small sets, or a part of one
--- inside a polygon. A patch's scale suits a band of latitudes only, so tiles outside it are left out first.
+-- Nearest tiles of each patch by comparing every row of an embedding set: small sets, or a part of one inside a polygon.
+-- A patch's scale suits a band of latitudes only, so tiles outside it are left out first.
 WITH pool AS MATERIALIZED (
     SELECT e.tile_id, e.vector::{vector} AS vector, t.center, abs(ST_Y(t.center)) AS abs_lat
     FROM {partition} e JOIN tile t ON t.id = e.tile_id
     WHERE %(within)s::text IS NULL OR ST_Intersects(t.footprint, ST_SetSRID(ST_GeomFromGeoJSON(%(within)s::text), 4326))
 )
-INSERT INTO hit (run_id, query_id, patch_id, gallery_id, tile_id, rank, similarity, vote)
-SELECT p.run_id, p.query_id, p.id, %(gallery_id)s, k.tile_id, k.rank, 1 - k.distance, {vote}
-FROM patch p
+SELECT p.id AS patch_id, k.tile_id, k.rank, (1 - k.distance)::real AS similarity, {vote} AS vote
+FROM ({patches}) p
 CROSS JOIN LATERAL (
     SELECT n.*, row_number() OVER (ORDER BY n.distance) AS rank
     FROM (SELECT pool.tile_id, pool.center, pool.vector <=> p.vector::{vector} AS distance
           FROM pool WHERE pool.abs_lat BETWEEN p.min_abs_lat_deg AND p.max_abs_lat_deg
           ORDER BY 3 LIMIT %(limit)s) n
-) k
-WHERE p.run_id = %(run_id)s AND p.query_id = %(query_id)s
-  AND p.level = %(level)s AND p.window_tiles = %(window_tiles)s;
+) k;
 
 -- name: count_tiles_within
 -- How many tiles of a gallery level touch a polygon, counted to a limit.
@@ -40,13 +61,20 @@ SELECT count(*) FROM (
     SELECT FROM tile WHERE gallery_id = %(gallery_id)s AND level = %(level)s
       AND ST_Intersects(footprint, ST_SetSRID(ST_GeomFromGeoJSON(%(within)s::text), 4326)) LIMIT %(limit)s) t;
 
+-- name: prepare_hnsw
+-- Let the index be used whatever the planner thinks of it, and look through enough of it.
+SELECT set_config('hnsw.ef_search', %(ef_search)s, true), set_config('enable_seqscan', 'off', true);
+
+-- name: finish_hnsw
+-- Let the planner choose again.
+SELECT set_config('enable_seqscan', 'on', true);
+
 -- name: search_hnsw
--- Nearest tiles of each patch of a query by the embedding set's HNSW index. The search stands in a materialised CTE of
--- its own: a join or filter beside it would lose the index. The patch's band of latitudes and the polygon, which is a
--- large one here, are applied after it.
-INSERT INTO hit (run_id, query_id, patch_id, gallery_id, tile_id, rank, similarity, vote)
-SELECT p.run_id, p.query_id, p.id, %(gallery_id)s, k.tile_id, k.rank, 1 - k.distance, {vote}
-FROM patch p
+-- Nearest tiles of each patch by the embedding set's HNSW index. The search stands in a materialised CTE of its own: a
+-- join or filter beside it would lose the index. The patch's band of latitudes and the polygon, which is a large one
+-- here, are applied after it.
+SELECT p.id AS patch_id, k.tile_id, k.rank, (1 - k.distance)::real AS similarity, {vote} AS vote
+FROM ({patches}) p
 CROSS JOIN LATERAL (
     WITH nearest AS MATERIALIZED (
         SELECT e.tile_id, (e.vector::{vector}) <=> (p.vector::{vector}) AS distance
@@ -56,9 +84,7 @@ CROSS JOIN LATERAL (
     FROM nearest n JOIN tile t ON t.id = n.tile_id
     WHERE abs(ST_Y(t.center)) BETWEEN p.min_abs_lat_deg AND p.max_abs_lat_deg
       AND (%(within)s::text IS NULL OR ST_Intersects(t.footprint, ST_SetSRID(ST_GeomFromGeoJSON(%(within)s::text), 4326)))
-) k
-WHERE p.run_id = %(run_id)s AND p.query_id = %(query_id)s
-  AND p.level = %(level)s AND p.window_tiles = %(window_tiles)s;
+) k;
 
 -- name: vote_mercator
 -- Where the query's centre lies if a patch lies at a tile: offsets are Web Mercator metres (EPSG:3857, sphere).

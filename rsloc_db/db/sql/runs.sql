@@ -72,9 +72,10 @@ WHERE id = %(run_id)s AND finished_at IS NULL AND NOT EXISTS (SELECT FROM run_qu
 -- name: insert_place
 -- Keep a place that was verified.
 INSERT INTO place (run_id, query_id, clique_id, gallery_id, level, rank, correlation, evidence, center, footprint,
-    turn_deg, zoom)
+    turn_deg, zoom, layer)
 VALUES (%(run_id)s, %(query_id)s, %(clique_id)s, %(gallery_id)s, %(level)s, %(rank)s, %(correlation)s, %(evidence)s,
-    ST_SetSRID(ST_MakePoint(%(lon)s, %(lat)s), 4326), ST_GeomFromWKB(%(footprint)s, 4326), %(turn_deg)s, %(zoom)s)
+    ST_SetSRID(ST_MakePoint(%(lon)s, %(lat)s), 4326), ST_GeomFromWKB(%(footprint)s, 4326), %(turn_deg)s, %(zoom)s,
+    %(layer)s)
 RETURNING id;
 
 -- name: insert_localization

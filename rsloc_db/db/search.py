@@ -1,0 +1,84 @@
+"""The search for the nearest tiles of patches: where the patches are stored, or on a replica."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import sql
+
+from rsloc_db.db.connection import Connection, statement
+from rsloc_db.db.runs import Key, Target
+from rsloc_db.types import Json, Pixels
+
+EXACT_WITHIN = 30_000
+"""A search inside a polygon that fewer tiles touch compares all of them; the index would rarely hit any."""
+
+
+def search(
+    conn: Connection,
+    key: Key,
+    target: Target,
+    pixels: Pixels,
+    *,
+    limit: int,
+    within: str | None = None,
+    reader: Connection | None = None,
+) -> None:
+    """Find the nearest tiles of all patches of a query in an embedding set, and store them as hits with votes.
+
+    Args:
+        conn: a connection in a transaction.
+        key: the query.
+        target: where to search.
+        pixels: unit of the patches' offsets.
+        limit: tiles a patch, at most 1,000.
+        within: GeoJSON of a polygon (EPSG:4326): only tiles that touch it are searched, exactly if they are few.
+        reader: a connection to a replica that searches in ``conn``'s stead; hits are stored by ``conn`` all the same.
+    """
+    place = {"gallery_id": target.gallery_id, "level": target.level, "window_tiles": target.window_tiles}
+    values: Json = {**key.columns, **place, "limit": limit, "within": within}
+    with (reader or conn).transaction():
+        exact = target.index_kind == "exact" or (within is not None and _is_small(reader or conn, values))
+        if not exact:
+            # HNSW returns at most ef_search rows, silently
+            ef_search = str(min(1000, max(2 * limit, 100)))
+            (reader or conn).execute(statement("prepare_hnsw"), {"ef_search": ef_search})
+        if reader is None:
+            text = _search_statement(target, pixels, "patches_stored", exact=exact)
+            conn.execute(statement("insert_hits").format(search=text), values)
+        else:
+            text = _search_statement(target, pixels, "patches_sent", exact=exact)
+            _keep(conn, values, reader.execute(text, {**values, **_patches(conn, values)}).fetchall())
+        if not exact:
+            (reader or conn).execute(statement("finish_hnsw"))
+
+
+def _search_statement(target: Target, pixels: Pixels, patches: str, *, exact: bool) -> sql.Composed:
+    return statement("search_exact" if exact else "search_hnsw").format(
+        vector=sql.SQL(f"halfvec({target.dimensions})"),
+        partition=sql.Identifier(f"embedding_{target.set_id}"),
+        vote=statement(f"vote_{pixels}"),
+        patches=statement(patches),
+    )
+
+
+def _patches(conn: Connection, values: Json) -> Json:
+    """Return the patches of a query for one embedding set, column by column, as a replica is sent them."""
+    rows = conn.execute(statement("patches_stored"), values).fetchall()
+    columns = zip(*rows, strict=True) if rows else ((),) * 6
+    names = ("ids", "east", "north", "low", "high", "vectors")
+    sent = dict(zip(names, map(list, columns), strict=True))
+    return sent | {"vectors": [vector.to_text() for vector in sent["vectors"]]}
+
+
+def _keep(conn: Connection, values: Json, hits: list[tuple[Any, ...]]) -> None:
+    """Store what a replica found: (patch_id, tile_id, rank, similarity, vote) each."""
+    with conn.cursor().copy(statement("copy_hits")) as copy:
+        for hit in hits:
+            copy.write_row((values["run_id"], values["query_id"], values["gallery_id"], *hit))
+
+
+def _is_small(conn: Connection, values: Json) -> bool:
+    """Tell whether few enough tiles touch a polygon to compare every one of them with every patch."""
+    row = conn.execute(statement("count_tiles_within"), {**values, "limit": EXACT_WITHIN}).fetchone()
+    return row is not None and int(row[0]) < EXACT_WITHIN
