@@ -17,9 +17,11 @@ import pytest
 from commands import run
 from rasterio.transform import Affine
 from rasters import write
+from world import HOME, World
 
 import rsloc_db
 from rsloc_db.cli import evaluate
+from rsloc_db.db.connection import Connection
 
 PROGRAM = [sys.executable, "-c", "from rsloc_db.cli import main; main()"]
 
@@ -162,3 +164,30 @@ def test_who_closes_the_pipe_is_not_told_of_it() -> None:
         process.stdout.close()
         assert process.stderr is not None
         assert process.stderr.read() == b""
+
+
+def test_a_gallery_of_another_name_is_told_at_once(
+    land_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = lands.cut(shape=(64, 64)).write(tmp_path / "scene.tif")
+    assert run(monkeypatch, "localize", scene, "--gallery", "lnad") == 2
+    assert "no gallery is named 'lnad': there are land" in _error(capsys)
+
+
+def test_without_truth_evaluate_says_how_to_load_it(
+    conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World(conn)
+    query = world.query("a.tif")
+    world.answer(query, "accepted", HOME, 0.9)
+    conn.commit()
+    assert run(monkeypatch, "evaluate") == 0
+    told = capsys.readouterr().out
+    assert "`rsloc-db truth load PATH`" in told
+    assert "Who counts" in told
+    assert "Seconds a query" in told
+    assert "located within" not in told
+    world.truth(query, HOME)
+    conn.commit()
+    assert run(monkeypatch, "evaluate") == 0
+    assert "located within 5 m" in capsys.readouterr().out

@@ -33,7 +33,13 @@ def evaluate(
     stdout.print(searched)
     for note in tables.notes(found.run):
         stdout.print(note, style="yellow")
-    for table in [*tables.figures(found), *([tables.queries(found.queries)] if queries else [])]:
+    shown = tables.figures(found)
+    if all(query["state"] == "unlabelled" for query in found.queries):
+        stdout.print(
+            "no truth is loaded for them: `rsloc-db truth load PATH` does, and errors and shares are then shown"
+        )
+        shown = [shown[0], shown[-1]]
+    for table in [*shown, *([tables.queries(found.queries)] if queries else [])]:
         stdout.print(_rich(table))
 
 
