@@ -29,6 +29,7 @@ Source = Annotated[str, typer.Argument(help="A gallery: a file, a folder, or the
 GridOption = Annotated[Grid, typer.Option(help="Tile grid that the numbers are of.")]
 Level = Annotated[int | None, typer.Option(help="Level; by default the gallery's only one.")]
 MAX_SHOWN = 20
+MISSING_SHOWN = 4
 
 
 @app.command(epilog=examples("rsloc-db tiles info 15 16158 12025", "rsloc-db tiles info 15_16158_12025 --json"))
@@ -108,8 +109,14 @@ def mosaic(
     if json:
         print_json(done)
         return
-    missing = f"; missing: {', '.join(done['missing'])}" if done["missing"] else ""
-    stdout.print(f"{done['file']}: {done['tiles']} tiles, {done['width']} x {done['height']} px{missing}")
+    stdout.print(f"{done['file']}: {done['tiles']} tiles, {done['width']} x {done['height']} px{_missing(done)}")
+
+
+def _missing(done: Json) -> str:
+    """Say which tiles a mosaic lacks, a few of them by name."""
+    names = done["missing"]
+    more = f" and {len(names) - MISSING_SHOWN} more" if len(names) > MISSING_SHOWN else ""
+    return f"; missing: {', '.join(names[:MISSING_SHOWN])}{more}" if names else ""
 
 
 def _print(found: Json, json: bool) -> None:
