@@ -28,7 +28,7 @@ FEATURE_PX = 1024
 """Features are looked for in at most this many pixels a side."""
 MOST_POINTS = 4000
 RATIO = {"sift": 0.8, "aliked": 0.95, "disk": 0.95}
-"""A match is this much nearer than the second best, in the distance of descriptors."""
+"""A match is this much nearer than the second best, in the distance of descriptors. None of these was fitted here."""
 MIN_MATCHES = 8
 """So many matches must agree on a similarity: two of them always do."""
 TOLERANCE_PX = 3.0
@@ -62,7 +62,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class MatchedPoints:
-    """Points of two images that look alike, row by row: (N, 2) x, y in pixels; a pixel's centre has whole numbers."""
+    """Points of two images that look alike, row by row: (N, 2) x, y in pixels, a pixel's centre having whole numbers."""
 
     a: Floats
     b: Floats
