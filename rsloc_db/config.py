@@ -35,6 +35,7 @@ class Settings(BaseSettings):
         home: folder of the embedded server and of all caches (RSLOC_HOME).
         database_url: a PostgreSQL URL of the user's own server (RSLOC_DATABASE_URL); it replaces the embedded one.
         deb_mirror: a Debian mirror for the embedded server's packages (RSLOC_DEB_MIRROR; default: apt's own).
+        token: what those who write to the service must send (RSLOC_TOKEN).
         workers: processes for ingest (RSLOC_WORKERS; default: the cores this process may use).
     """
 
@@ -43,6 +44,7 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=default_home)
     database_url: SecretStr | None = None
     deb_mirror: str | None = None
+    token: SecretStr | None = None
     workers: int = Field(default_factory=_cores, ge=1)
 
     @cached_property

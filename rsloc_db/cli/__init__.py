@@ -20,6 +20,7 @@ from rsloc_db.cli import (
     match,
     queries,
     runs,
+    serve,
     synth,
     tiles,
     truth,
@@ -50,6 +51,7 @@ app.command("map")(maps.draw)
 app.command()(match.match)
 app.command(epilog=exports.QGIS_EXAMPLES)(exports.qgis)
 app.command(epilog=exports.REPORT_EXAMPLES)(exports.report)
+app.command()(serve.serve)
 app.command(epilog=synth.EXAMPLES)(synth.synth)
 
 

@@ -212,7 +212,7 @@ def _localize_member(
 ) -> None:
     """Localize a claimed query; what goes wrong with it is its own failure, and the batch goes on."""
     try:
-        clock = _Clock()
+        clock = _Clock(progress)
         with conn.transaction():
             query = _load(conn, key, file)
             clock.last = time.perf_counter()
@@ -237,7 +237,8 @@ def _peak_memory_mb() -> float:
 class _Clock:
     """Seconds of each stage since it was made; reading the image counts into the total alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
         self.start = self.last = time.perf_counter()
         self.seconds: dict[str, float] = {}
 
@@ -247,6 +248,7 @@ class _Clock:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.last
         self.seconds["total"] = now - self.start
         self.last = now
+        self.progress.stage(stage)
 
 
 def _load(conn: Connection, key: Key, file: QueryFile) -> Query:
