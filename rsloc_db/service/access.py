@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import psycopg
 from fastapi import Depends, FastAPI, Path, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from psycopg_pool import PoolTimeout
 
@@ -61,6 +62,12 @@ def answer_errors(app: FastAPI) -> None:
     @app.exception_handler(RslocError)
     def _rsloc(request: Request, error: RslocError) -> JSONResponse:
         return _answer(_code(error), str(error))
+
+    @app.exception_handler(RequestValidationError)
+    def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return _answer(422, f"{where}: {first['msg']}" if where else str(first["msg"]))
 
     @app.exception_handler(psycopg.DataError)
     def _data(request: Request, error: psycopg.DataError) -> JSONResponse:

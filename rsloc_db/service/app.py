@@ -56,9 +56,8 @@ def create_app(url: str, options: ServiceOptions | None = None) -> FastAPI:
         redoc_url=None,
         openapi_url="/api/openapi.json",
     )
-    for part in (galleries, tiles, runs, localizations, jobs):
-        app.include_router(part.router, prefix="/api")
-    app.include_router(features.router, prefix="/ogc")
+    for part in (galleries, tiles, runs, localizations, jobs, features):
+        app.include_router(part.router)
     app.include_router(router)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
     answer_errors(app)

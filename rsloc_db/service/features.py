@@ -15,12 +15,12 @@ from fastapi.responses import JSONResponse
 
 from rsloc_db.db.export import view_comment
 from rsloc_db.db.features import COLLECTIONS, Collection, read_features
-from rsloc_db.service.access import Reader, problems
+from rsloc_db.service.access import Reader, Responses, problems
 from rsloc_db.service.galleries import read_box
 from rsloc_db.service.nouns import MAX_BIG_KEY, MAX_KEY, feature_of
 from rsloc_db.types import Json
 
-router = APIRouter(tags=["features"])
+router = APIRouter(prefix="/ogc", tags=["features"])
 
 CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 CONFORMANCE = [
@@ -59,6 +59,7 @@ def _only_known(request: Request) -> None:
         raise HTTPException(400, f"unknown parameter {unknown[0]!r}: expected {', '.join(sorted(known)) or 'none'}")
 
 
+FEATURES: Responses = {200: {"content": {GeoJson.media_type: {}}}}
 STRICT = [Depends(_only_known)]
 
 
@@ -102,7 +103,7 @@ def collection(request: Request, conn: Reader, collection: Name) -> Json:
     return _describe(request, found, view_comment(conn, found.view))
 
 
-@router.get("/collections/{collection}/items", responses=problems(404), dependencies=STRICT, response_class=GeoJson)
+@router.get("/collections/{collection}/items", responses={**problems(404), **FEATURES}, dependencies=STRICT)
 def items(
     request: Request,
     conn: Reader,
@@ -138,9 +139,7 @@ def items(
     return GeoJson(answer if page.matched is None else {**answer, "numberMatched": page.matched})
 
 
-@router.get(
-    "/collections/{collection}/items/{feature}", responses=problems(404), dependencies=STRICT, response_class=GeoJson
-)
+@router.get("/collections/{collection}/items/{feature}", responses={**problems(404), **FEATURES}, dependencies=STRICT)
 def item(
     request: Request, conn: Reader, collection: Name, feature: Annotated[int, Path(ge=1, le=MAX_BIG_KEY)]
 ) -> GeoJson:

@@ -16,7 +16,7 @@ from rsloc_db.service.nouns import FeatureCollection, Gallery, GalleryDetail, Ti
 from rsloc_db.service.pictures import tile_picture
 from rsloc_db.types import Bounds
 
-router = APIRouter(tags=["galleries"])
+router = APIRouter(prefix="/api", tags=["galleries"])
 
 MAX_BLOCKS = 20_000
 MAX_TILES = 2000

@@ -24,7 +24,7 @@ from rsloc_db.service.uploads import UnknownFormatError, keep, make_room
 from rsloc_db.stages.options import Rotation
 from rsloc_db.types import Pixels
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(prefix="/api", tags=["jobs"])
 
 # documentation alone: the token is checked before a body is read, by ``security.Guard``
 TOKEN = Depends(HTTPBearer(auto_error=False, description="Needed where the service was started with a token"))

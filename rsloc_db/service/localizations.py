@@ -17,7 +17,7 @@ from rsloc_db.service.pictures import encode
 from rsloc_db.service.warp import bounds_of, read_query_image, warp_of, warped
 from rsloc_db.types import Json
 
-router = APIRouter(tags=["localizations"])
+router = APIRouter(prefix="/api", tags=["localizations"])
 
 STAGES = ("retrieve", "cliques", "verify", "refine", "total")
 Layer = Literal["localizations", "ellipses", "places", "cliques", "votes", "matches", "errors", "truth"]

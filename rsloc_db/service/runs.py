@@ -27,7 +27,7 @@ from rsloc_db.service.nouns import (
 )
 from rsloc_db.types import Json
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(prefix="/api", tags=["runs"])
 
 MAX_ROWS = 1000
 MAX_FEATURES = 20_000

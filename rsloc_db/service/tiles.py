@@ -14,7 +14,7 @@ from rsloc_db.errors import GalleryError
 from rsloc_db.service.access import problems
 from rsloc_db.service.pictures import map_tile
 
-router = APIRouter(tags=["galleries"])
+router = APIRouter(prefix="/api", tags=["galleries"])
 
 MAX_ZOOM = 24
 CACHED = 2000
