@@ -92,10 +92,13 @@ def test_waiting_and_running_jobs_are_cancelled(client: TestClient, tmp_path: Pa
         assert client.delete(f"/api/jobs/{key}").json()["state"] == "cancelled"
         assert client.delete(f"/api/jobs/{key}").status_code == 409
     assert finished(client, first)["reason"] == "cancelled on request"
+    # before the next job the unfinished run of this one is forgotten
     assert client.delete("/api/jobs/" + 32 * "0").status_code == 404
     # the queue goes on
     again = send(client, b"\x89PNG\r\n\x1a\n")
     assert finished(client, again.json()["id"])["state"] == "failed"
+    with psycopg.connect(answered_url) as conn:
+        assert conn.execute("SELECT count(*) FROM run_query WHERE status = 'pending'").fetchone() == (0,)
 
 
 def test_a_process_that_dies_ends_its_job(client: TestClient, tmp_path: Path) -> None:

@@ -122,6 +122,16 @@ def comparison(conn: Connection, a: int, b: int) -> list[Json]:
     return _rows(conn, "service_comparison", {"a": a, "b": b})
 
 
+def forget_pending(conn: Connection, path: str) -> None:
+    """Forget the unfinished run of an image whose process was ended.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: the process's session has not ended within seconds.
+    """
+    conn.execute(statement("service_patience"))
+    conn.execute(statement("service_forget_pending"), {"path": path})
+
+
 def _rows(conn: Connection, name: str, values: dict[str, Any]) -> list[Json]:
     with conn.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(statement(name), values).fetchall()

@@ -18,6 +18,11 @@ from pathlib import Path
 from threading import Condition, Thread, Timer
 from typing import Literal
 
+import psycopg
+
+from rsloc_db.db.connection import connect
+from rsloc_db.db.service import forget_pending
+from rsloc_db.errors import RslocError
 from rsloc_db.types import Json
 
 log = logging.getLogger(__name__)
@@ -193,6 +198,16 @@ class JobQueue:
                 with self._changed:
                     self._process = None
                     self._end(job, "failed", "its process ended without an answer")
+                if job.run is None:
+                    self._forget(job)
+
+    def _forget(self, job: Job) -> None:
+        """Forget the run that a process had begun and not finished; at worst it stays, and says that it is pending."""
+        try:
+            with connect(self._url) as conn:
+                forget_pending(conn, str(job.path))
+        except (psycopg.Error, RslocError) as error:
+            log.warning("the unfinished run of job %s stays: %s", job.id, error)
 
     def _watch(self, job: Job, process: subprocess.Popen[str]) -> None:
         """Give a process its task and note what it tells, until it ends or its time is over."""

@@ -26,6 +26,7 @@ from rsloc_db.types import Pixels
 
 router = APIRouter(prefix="/api", tags=["jobs"])
 
+LISTED = 50
 # documentation alone: the token is checked before a body is read, by ``security.Guard``
 TOKEN = Depends(HTTPBearer(auto_error=False, description="Needed where the service was started with a token"))
 JobKey = Annotated[str, PathParameter(pattern="^[0-9a-f]{32}$", description="Key of the job")]
@@ -57,9 +58,9 @@ class JobAnswer(BaseModel):
 
 @router.get("/jobs", responses=problems())
 def jobs(request: Request, conn: Reader) -> list[JobAnswer]:
-    """List the jobs since the service was started, the newest first."""
+    """List the newest jobs since the service was started."""
     queue = _queue(request)
-    return [_answer(conn, queue, job) for job in queue.jobs()]
+    return [_answer(conn, queue, job) for job in queue.jobs()[:LISTED]]
 
 
 @router.get("/jobs/{job}", responses=problems(404))

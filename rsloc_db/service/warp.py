@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -20,6 +21,8 @@ SIDE_PX = 1400
 """Longest side of what is shown of a query."""
 NODES = 33
 """The warp is computed on a grid of so many points a side and is bilinear between them."""
+_ONE_AT_A_TIME = Lock()
+"""Whole images are large: many at once would fill the memory."""
 AROUND_M = 2 * MERCATOR_HALF_M
 
 
@@ -135,7 +138,8 @@ def read_query_image(query: Json, max_pixels: int) -> tuple[Image, Mask]:
     """
     path = Path(query["path"])
     try:
-        image, valid = _read(path, query["content_hash"], max_pixels)
+        with _ONE_AT_A_TIME:
+            image, valid = _read(path, query["content_hash"], max_pixels)
     except ImageError as error:
         # messages of those who read files name the path, which is nobody's business here
         raise ImageError("the image cannot be read any more" if str(path) in str(error) else str(error)) from error

@@ -15,8 +15,20 @@ END
 $$;
 
 -- name: reader_grant
--- Let it read what is in the schema now.
-GRANT SELECT ON ALL TABLES IN SCHEMA public TO rsloc_reader;
+-- Let it read the tables and views of the schema that this user owns; those of PostGIS anybody may read.
+DO $$
+DECLARE
+    owned regclass;
+BEGIN
+    FOR owned IN
+        SELECT oid FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
+            AND pg_has_role(relowner, 'USAGE')
+    LOOP
+        EXECUTE format('GRANT SELECT ON %s TO rsloc_reader', owned);
+    END LOOP;
+END
+$$;
 
 -- name: reader_join
 -- Let this user take the role on: a user who is no superuser needs to be a member.

@@ -40,6 +40,22 @@ WHERE tile.id = %(tile)s;
 -- All options that decided the result of a run.
 SELECT settings FROM run WHERE id = %(run)s;
 
+-- name: service_forget_pending
+-- Forget the unfinished run of an uploaded image, whose process was ended; a run with other queries stays.
+DELETE FROM run
+WHERE
+    id IN (
+        SELECT member.run_id
+        FROM run_query AS member
+        JOIN query ON query.id = member.query_id
+        WHERE query.path = %(path)s AND member.status = 'pending'
+    )
+    AND (SELECT count(*) FROM run_query WHERE run_query.run_id = run.id) = 1;
+
+-- name: service_patience
+-- Give up on a lock that a process which was just ended still holds.
+SET LOCAL lock_timeout = '5s';
+
 -- name: service_run_queries
 -- Queries of a run with their answers, judged where the truth is known.
 SELECT
