@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -111,3 +112,32 @@ def test_a_slow_statement_is_cancelled(answered_url: str) -> None:
     with pool.connection() as conn, pytest.raises(psycopg.errors.QueryCanceled):
         conn.execute("SELECT pg_sleep(5)")
     pool.close()
+
+
+GDAL = """
+import json, sys, pyogrio
+source, lon, lat = "OAPIF:" + sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
+names = [name for name, _ in pyogrio.list_layers(source)]
+meta, _, shapes, _ = pyogrio.raw.read(source, layer="localizations", bbox=(lon, lat, lon + 0.001, lat + 0.001))
+pages = pyogrio.raw.read(source, layer="votes")[2]
+print(json.dumps([names, [*meta["fields"]], len(shapes), len(pages)]))
+"""
+
+
+def test_gdal_reads_the_layers_over_the_network(service_address: str) -> None:
+    """By its driver for OGC API Features, which knows nothing of this package; in a process of its own, as it would
+    keep this one's threads from answering."""
+    pyogrio = pytest.importorskip("pyogrio")
+    if "OAPIF" not in pyogrio.list_drivers():
+        pytest.skip("this GDAL has no driver OAPIF")
+    lon, lat = cut().center
+    arguments = [f"{service_address}/ogc", str(lon), str(lat)]
+    done = subprocess.run([sys.executable, "-c", GDAL, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    names, fields, found, votes = json.loads(done.stdout)
+    assert {"localizations", "ellipses", "cliques"} <= {*names}
+    assert {"verdict", "confidence", "run_id"} <= {*fields}
+    # other tests may have had it found as well
+    assert found >= 1
+    # more than one page: GDAL follows the links
+    assert votes == httpx.get(f"{service_address}/ogc/collections/votes/items?limit=1").json()["numberMatched"] > 1000

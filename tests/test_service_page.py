@@ -25,6 +25,11 @@ DROP = """([name, data]) => {
   for (const kind of ["dragenter", "dragover", "drop"])
     zone.dispatchEvent(new DragEvent(kind, { dataTransfer: carried, bubbles: true, cancelable: true }));
 }"""
+DRAWN = """() => {
+  const images = [...document.querySelectorAll(".leaflet-tile, .query-image")];
+  return images.length > 3 && images.every((i) => i.complete && i.naturalWidth
+    && (i.className.includes("query") || getComputedStyle(i).opacity === "1"));
+}"""
 SLIDE = (
     "([id, value]) => { const s = document.getElementById(id); s.value = value; s.dispatchEvent(new Event('input')); }"
 )
@@ -56,6 +61,9 @@ def drop(page: Page, name: str, path: Path) -> None:
 
 
 def screenshot(page: Page) -> np.ndarray:
+    """Take a picture of the map once all its tiles have come and have faded in."""
+    page.wait_for_load_state("networkidle")
+    page.wait_for_function(DRAWN)
     return cv2.imdecode(np.frombuffer(page.locator("#stage").screenshot(), np.uint8), cv2.IMREAD_COLOR)
 
 
@@ -68,7 +76,6 @@ def test_an_image_is_dropped_and_found(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#verdict")).to_contain_text("Found", timeout=WAIT_MS)
     expect(page.get_by_role("heading", level=1)).to_contain_text("seen-")
     expect(page.locator(".facts").first).to_contain_text("95 % ellipse")
-    page.wait_for_load_state("networkidle")
     image = page.locator("img.query-image")
     expect(image).to_be_visible()
     assert page.locator("img.leaflet-tile-loaded").count() > 3

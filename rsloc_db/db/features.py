@@ -12,7 +12,7 @@ from rsloc_db.db.connection import Connection, statement
 from rsloc_db.errors import ExportError
 from rsloc_db.types import Bounds, Json
 
-COUNTED = 100_000
+COUNTED = 1_000_000
 """Features are counted up to here: votes of all runs may be many millions."""
 
 
@@ -73,7 +73,7 @@ def read_features(
     *,
     box: Bounds | None = None,
     limit: int = 100,
-    offset: int = 0,
+    after: int = 0,
     count: bool = True,
 ) -> Page:
     """Read some features of a collection, in the order of their keys.
@@ -84,7 +84,7 @@ def read_features(
         filters: column -> value that it must have.
         box: only features that touch it; its west may be greater than its east (across the antimeridian).
         limit: at most so many.
-        offset: after so many.
+        after: only those of greater keys: what comes after a page, at the same cost for each.
         count: whether to count them all.
 
     Raises:
@@ -97,7 +97,7 @@ def read_features(
     text = statement("service_features").format(
         geometry=shape, column_name=sql.Literal(collection.geometry), view=view, conditions=parts
     )
-    page = {"limit": limit, "offset": offset, "hidden": list(collection.hidden)}
+    page = {"limit": limit, "after": after, "hidden": list(collection.hidden)}
     found = conn.execute(text, {**values, **page}).fetchall()
     if not count:
         return Page(found, None)

@@ -108,8 +108,8 @@ def items(
     request: Request,
     conn: Reader,
     collection: Name,
-    limit: Annotated[int, Query(ge=1, description=f"At most {MAX_LIMIT} are returned")] = 100,
-    offset: Annotated[int, Query(ge=0, le=MAX_BIG_KEY)] = 0,
+    limit: Annotated[int, Query(ge=1, description=f"At most {MAX_LIMIT} are returned")] = 1000,
+    after: Annotated[int | None, Query(ge=0, le=MAX_BIG_KEY, description="Only features of greater keys")] = None,
     bbox: Annotated[str | None, Query(description="west,south,east,north in degrees")] = None,
     datetime: Annotated[str | None, Query(description="Features have no time: all of them match")] = None,
     run_id: Annotated[int | None, Query(ge=1, le=MAX_KEY)] = None,
@@ -123,11 +123,13 @@ def items(
     filters = {column: value for column, value in given.items() if value is not None}
     limit = min(limit, MAX_LIMIT)
     box = None if bbox is None else read_box(_flat(bbox))
-    page = read_features(conn, COLLECTIONS[collection], filters, box=box, limit=limit, offset=offset)
+    page = read_features(
+        conn, COLLECTIONS[collection], filters, box=box, limit=limit, after=after or 0, count=after is None
+    )
     here = f"/collections/{collection}/items"
     links = [_link(request, here, "self", "These features", GeoJson.media_type, dict(request.query_params))]
-    if len(page.features) == limit and (page.matched is None or page.matched > offset + limit):
-        following = {**request.query_params, "limit": limit, "offset": offset + limit}
+    if len(page.features) == limit and page.matched != limit:
+        following = {**request.query_params, "limit": limit, "after": page.features[-1][0]}
         links.append(_link(request, here, "next", "The next features", GeoJson.media_type, following))
     answer: Json = {
         "type": "FeatureCollection",

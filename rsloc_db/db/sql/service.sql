@@ -182,9 +182,9 @@ SELECT
     ST_AsGeoJSON({geometry}, 7) AS geometry,
     to_jsonb(shown) - ARRAY['id', {column_name}] - %(hidden)s::text[] AS properties
 FROM {view} AS shown
-WHERE {conditions}
+WHERE shown.id > %(after)s AND {conditions}
 ORDER BY shown.id
-LIMIT %(limit)s OFFSET %(offset)s;
+LIMIT %(limit)s;
 
 -- name: service_feature_count
 -- How many rows there are, counted up to a limit.
