@@ -4,7 +4,7 @@ export const COLOURS = { accepted: "#ffb000", ambiguous: "#ff66c4", not_here: "#
 const MAX_LAT = 85.05; // of Web Mercator
 const RISE = 5; // zooms beyond a gallery's finest level
 
-const map = L.map("map", { zoomSnap: 0.5, minZoom: 0, worldCopyJump: false, zoomControl: false });
+const map = L.map("map", { minZoom: 0, worldCopyJump: false, zoomControl: false });
 map.setView([20, 0], 2);
 map.attributionControl.setPrefix(false);
 L.control.zoom({ position: "bottomright" }).addTo(map);
@@ -69,7 +69,7 @@ export function outlines(features, style, click) {
   const group = L.layerGroup([
     ...under,
     L.geoJSON(features, {
-      pane: "shapes", filter: (f) => f.geometry, style: (f) => ({ fill: !!click, fillOpacity: 0.06, ...style, ...(style.each?.(f) ?? {}) }),
+      pane: "shapes", filter: (f) => f.geometry, style: (f) => ({ fill: !!click, fillOpacity: 0, ...style, ...(style.each?.(f) ?? {}) }),
       interactive: !!click, onEachFeature: (f, layer) => click && layer.on("click", () => click(f)),
     }),
   ]);
@@ -87,7 +87,7 @@ export const cloud = (features, style) => L.geoJSON(features, {
   pointToLayer: (f, at) => L.circleMarker(at, { renderer: canvas, interactive: false, radius: 2.5, stroke: false, ...style }),
 });
 
-export function fit(bounds, space = 0.25) {
+export function fit(bounds, space = 0.08) {
   if (bounds?.isValid()) map.fitBounds(bounds.pad(space), { animate: false, maxZoom: map.getMaxZoom() - 1 });
 }
 

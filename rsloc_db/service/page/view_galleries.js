@@ -62,10 +62,12 @@ function years(found) {
   const total = new Map();
   for (const { year, tiles } of known) total.set(year, (total.get(year) ?? 0) + tiles);
   const most = Math.max(...total.values());
-  const all = [...total.keys()].sort();
+  const [first, last] = [Math.min(...total.keys()), Math.max(...total.keys())];
+  const all = Array.from({ length: last - first + 1 }, (_, i) => first + i);
+  const short = all.length > 8;
   return el("section", {}, el("h2", {}, "Tiles by year"),
-    el("div", { class: "bars" }, all.map((year) => { const bar = el("div", { title: `${year}: ${count(total.get(year))} tiles` }); bar.style.height = `${100 * total.get(year) / most}%`; return bar; })),
-    el("div", { class: "years" }, all.map((year) => el("span", {}, String(year)))));
+    el("div", { class: "bars" }, all.map((year) => { const tiles = total.get(year) ?? 0; const bar = el("div", { title: `${year}: ${count(tiles)} tiles`, class: tiles ? null : "none" }); bar.style.height = `${100 * tiles / most}%`; return bar; })),
+    el("div", { class: "years" }, all.map((year) => el("span", {}, short ? `’${String(year).slice(2)}` : String(year)))));
 }
 
 // Blocks of tiles from afar; the tiles themselves, with their dates, from near.

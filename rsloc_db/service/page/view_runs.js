@@ -45,10 +45,10 @@ export async function run(context, number) {
   if (!context.isHere()) return;
   const searched = galleries.filter((g) => found.galleries.includes(g.name));
   map.showGalleries(searched);
-  const byKey = new Map();
-  const footprints = map.add(map.outlines(answers.features, { weight: 2.5, each: (f) => ({ color: map.COLOURS[f.properties.verdict] }) }, (f) => {
-    const id = byKey.get(`${f.properties.query_set}/${f.properties.name}`);
-    if (id) location.hash = `#/runs/${number}/${id}`;
+  const footprints = map.add(map.outlines(answers.features, { weight: 2.5, each: (f) => ({ color: map.COLOURS[f.properties.verdict] }) }, async (f) => {
+    const alike = await ask(`/api/runs/${number}/queries?limit=1000&name=${encodeURIComponent(f.properties.name)}`);
+    const query = alike.queries.find((q) => q.name === f.properties.name && q.query_set === f.properties.query_set);
+    if (query) location.hash = `#/runs/${number}/${query.id}`;
   }));
   if (footprints.getBounds().isValid()) map.fit(footprints.getBounds(), 0.05);
   else map.fitGalleries(searched);
@@ -59,7 +59,6 @@ export async function run(context, number) {
     const asked = new URLSearchParams({ order: state.order, limit: PAGE, offset: state.offset });
     for (const key of ["verdict", "outcome", "name"]) if (state[key]) asked.set(key, state[key]);
     const page = await ask(`/api/runs/${number}/queries?${asked}`);
-    for (const q of page.queries) byKey.set(`${q.query_set}/${q.name}`, q.id);
     body.replaceChildren(...queries(number, page, state, reload));
   };
   await reload();
