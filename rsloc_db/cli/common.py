@@ -92,6 +92,9 @@ class _Bar:
         if self._task is not None:
             self._bar.advance(self._task, steps)
 
+    def stage(self, name: str) -> None:
+        """Ignore: a step of the bar is a whole query."""
+
     def note(self, text: str) -> None:
         self._bar.console.print(text, style="dim")
 
