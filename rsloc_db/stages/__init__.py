@@ -2,8 +2,8 @@
 
     retrieve    cut patches, embed them, find the tiles that resemble each       -> patch, hit (with its vote)
     cliques     find where votes of distinct patches agree, least likely first   -> clique
-    exhaustive  in their place, or where they find nothing: correlate the whole
-                query with the gradient maps of the whole gallery
+    exhaustive  in their place, after or before them (``ways_to_search``):
+                correlate the whole query with the gradient maps of the whole gallery
     verify      correlate the query with the gallery's maps, then its pixels     -> place
     refine      match block by block, fit an affine transform and its covariance -> match
     decide      accepted, ambiguous or not here, and how sure                    -> localization
@@ -24,8 +24,8 @@ from rsloc_db.db.connection import Connection
 from rsloc_db.db.runs import Key, Target
 from rsloc_db.models import Embedder
 from rsloc_db.stages.cliques import cliques
-from rsloc_db.stages.decide import Decision, decide, places_of, store
-from rsloc_db.stages.exhaustive import exhaustive, is_affordable
+from rsloc_db.stages.decide import Decision, Place, decide, places_of, store
+from rsloc_db.stages.exhaustive import exhaustive, ways_to_search
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
 from rsloc_db.stages.reference import Fit, References
@@ -61,30 +61,29 @@ def localize_query(
     near = {key: reference for key, reference in references.items() if (key.gallery_id, key.level) in levels}
     templates = templates_of(query, near)
     fits: list[Fit] = []
+    places: list[Place] = []
     looked_at = 0
-    if options.retrieval != "exhaustive":
-        retrieve(conn, key, query, targets, embedder, options)
-        lap("retrieve")
-        candidates = cliques(conn, key, targets, options)
-        lap("cliques")
-        compared = compare_cliques(candidates, templates, options)
-        looked_at += len(compared)
-        fits = settle_poses(query, compared, templates, options)
-    verified = verify(query, fits, near, options)
-    lap("verify")
-    widen = options.retrieval == "exhaustive" or is_affordable(near, options)
-    # where no place stands out it is cheaper to look everywhere before any is refined
-    promising = verified if stands_out(verified) or not widen else []
-    places = places_of(refine_fits(query, promising, near, trials=looked_at, free=options.free))
-    if widen and decide(places, looked_at).verdict == "not_here":
-        lap("refine")
-        others = exhaustive(templates, options)
-        looked_at += len(others)
-        fits += settle_poses(query, others, templates, options)
-        lap("retrieve")
+    ways = ways_to_search(near, options)
+    for way in ways:
+        if way == "knn":
+            retrieve(conn, key, query, targets, embedder, options)
+            lap("retrieve")
+            candidates = cliques(conn, key, targets, options)
+            lap("cliques")
+            found = compare_cliques(candidates, templates, options)
+        else:
+            found = exhaustive(templates, options)
+            lap("retrieve")
+        looked_at += len(found)
+        fits += settle_poses(query, found, templates, options)
         verified = verify(query, fits, near, options)
         lap("verify")
-        places = places_of(refine_fits(query, verified, near, trials=looked_at, free=options.free))
+        # where no clique stands out it is cheaper to look everywhere before any is refined
+        promising = verified if way == ways[-1] or way == "exhaustive" or stands_out(verified) else []
+        places = places_of(refine_fits(query, promising, near, trials=looked_at, free=options.free))
+        lap("refine")
+        if decide(places, looked_at).verdict != "not_here":
+            break
     decision = decide(places, looked_at)
     store(conn, key, places, decision, options.reference_error_px)
     lap("refine")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,12 +87,18 @@ def _coarse(templates: Templates, lat_deg: float, options: Options) -> Coarse:
     return Coarse(tried, pool, FREE_CELLS * pool, FREE_BAND)
 
 
-def is_affordable(references: References, options: Options) -> bool:
-    """Tell whether automatic retrieval may search these gallery levels exhaustively: not when they are large."""
+def ways_to_search(references: References, options: Options) -> list[Literal["knn", "exhaustive"]]:
+    """Return the ways to search some gallery levels, in order; a later one is for what an earlier one does not find.
+
+    By itself exhaustive search follows where the gallery is not too large; where poses are guesses it goes first, for
+    patches in all of them take as long and find less.
+    """
     if options.retrieval != "auto":
-        return False
+        return [options.retrieval]
     limit = FREE_BLOCKS // len(poses(options)) if options.free else AUTO_BLOCKS
-    return sum(len(reference.maps.blocks(options.within)) for reference in references.values()) <= limit
+    if sum(len(reference.maps.blocks(options.within)) for reference in references.values()) > limit:
+        return ["knn"]
+    return ["exhaustive", "knn"] if options.free else ["knn", "exhaustive"]
 
 
 def _peaks_of(templates: Templates, options: Options) -> Iterator[tuple[float, tuple[float, float], Pose]]:
