@@ -112,6 +112,9 @@ class _Lines:
     def advance(self, steps: int = 1) -> None:
         self._done += steps
 
+    def stage(self, name: str) -> None:
+        """Say nothing: a query's stages take seconds."""
+
     def note(self, text: str) -> None:
         stderr.print(text, soft_wrap=True)
 
