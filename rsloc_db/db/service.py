@@ -84,7 +84,7 @@ def gallery_fingerprint(conn: Connection) -> tuple[str, tuple[Any, ...]]:
 
 
 def patient_overview(conn: Connection) -> list[GalleryOverview]:
-    """Return what is known of all galleries however long it takes: of 10 million tiles about half a minute."""
+    """Return what is known of all galleries however long it takes: about three seconds for a million tiles."""
     conn.execute(statement("service_no_hurry"))
     return list_galleries(conn)
 
