@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -13,10 +14,16 @@ import psycopg
 import pytest
 import shapely
 from fastapi.testclient import TestClient
-from lands import cut, lonlat
+from lands import COLUMN, ROW, SEED, cut, lonlat, tiles
+from lands import picture as picture_of
 from pyproj import Transformer
+from sources import write_ge_tiles
 
+import rsloc_db
+from rsloc_db.db import service
+from rsloc_db.db.galleries import get_gallery
 from rsloc_db.service.app import create_app
+from rsloc_db.stages import tiles as tile_sources
 
 TO_MERCATOR = Transformer.from_crs(4326, 3857, always_xy=True)
 
@@ -107,6 +114,34 @@ def test_a_map_tile_far_out_shows_spread_tiles_and_else_nothing(client: TestClie
     assert not picture(client, "/api/galleries/land/map/6/0/0")[..., 3].any()
     assert client.get("/api/galleries/land/map/6/64/0").status_code == 404
     assert client.get("/api/galleries/sea/map/6/0/0").status_code == 404
+
+
+def test_of_a_large_gallery_a_sample_is_looked_up(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    with client.app.state.pool.connection() as conn:
+        box = {"gallery_id": get_gallery(conn, "land").id, "level": 15, "first_column": 0, "last_column": 2**15 - 1}
+        box |= {"first_row": 12095, "last_row": 12200}
+        cells, stride = service.spread_cells(conn, box, 4, 1000)
+        assert (len(cells), stride) == (256, 1)
+        monkeypatch.setattr(service, "MANY_TILES", 255)
+        cells, stride = service.spread_cells(conn, box, 4, 1000)
+    assert (len(cells), stride) == (4 * 2 * 2, 4)
+    assert {cell.column % 4 for cell in cells} == {cell.row % 4 for cell in cells} == {0}
+
+
+def test_galleries_are_counted_anew_when_they_change(client: TestClient, answered_url: str) -> None:
+    with psycopg.connect(answered_url, autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO gallery (name, grid, source_kind, source, images)"
+            " VALUES ('sea', 'web_mercator', 'xyz', '/secret', 'reference')"
+        )
+        try:
+            listed = [(each["name"], each["tiles"], each["status"]) for each in get(client, "/api/galleries")]
+            assert listed == [("land", 256, "ready"), ("sea", 0, "loading")]
+            assert get(client, "/api/galleries/sea")["extent"] is None
+            assert not picture(client, "/api/galleries/sea/map/3/2/2")[..., 3].any()
+        finally:
+            conn.execute("DELETE FROM gallery WHERE name = 'sea'")
+    assert [each["name"] for each in get(client, "/api/galleries")] == ["land"]
 
 
 def test_runs_are_listed_with_settings_and_queries(client: TestClient) -> None:
@@ -229,6 +264,26 @@ def test_features_are_filtered_by_box_and_column(client: TestClient) -> None:
     assert client.get("/ogc/collections/coverage/items?verdict=accepted").status_code == 422
     assert client.get("/ogc/collections/places/items?colour=red").status_code == 400
     assert client.get("/ogc/collections/places/items?bbox=1,2,3").status_code == 422
+
+
+def test_a_referenced_gallery_is_drawn_by_any_request(database_url: str, tmp_path: Path) -> None:
+    """Its file is open in one thread, requests come in many; once it is gone, nobody is told where it was."""
+    source = write_ge_tiles(tmp_path / "part.db", tiles(picture_of(SEED, 0)[:512, :512], COLUMN, ROW))
+    rsloc_db.ingest(source, images="reference", url=database_url)
+    with TestClient(create_app(database_url), base_url="http://127.0.0.1:8765") as client:
+        x, y = COLUMN, int((0.5 - np.arcsinh(np.tan(np.radians(lonlat(0, 300)[1]))) / np.pi / 2) * 2**15)
+        addresses = [f"/api/galleries/part/map/15/{x + i % 2}/{y + i // 2}" for i in range(4)]
+        with ThreadPoolExecutor(4) as many:
+            shown = list(many.map(lambda address: picture(client, address), addresses))
+        assert all(tile[..., :3].std() > 5 for tile in shown[:2])
+        (key, *_) = [
+            each["id"] for each in get(client, "/api/galleries/part/tiles?level=15&bbox=0,40,1,50")["features"]
+        ]
+        assert picture(client, f"/api/tiles/{key}/image").shape == (256, 256, 3)
+        tile_sources._reader.cache_clear()
+        source.unlink()
+        gone = client.get(f"/api/tiles/{key}/image")
+        assert (gone.status_code, gone.json()["detail"]) == (404, "a tile of gallery 'part' cannot be read any more")
 
 
 def test_errors_are_one_sentence(client: TestClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal, get_args
@@ -10,9 +11,13 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from rsloc_db.db.connection import Connection, statement
+from rsloc_db.db.export import map_cells
+from rsloc_db.db.galleries import GalleryOverview, list_galleries
 from rsloc_db.errors import GalleryError, RunError
 from rsloc_db.types import Bounds, Cell, Json
 
+MANY_TILES = 100_000
+"""A map of more tiles than these is drawn from a sample of them."""
 Order = Literal["name", "-name", "confidence", "-confidence", "error_m", "-error_m", "total_s", "-total_s"]
 """What queries of a run can be listed by; a minus turns it round."""
 
@@ -50,6 +55,38 @@ def tiles_in(
     place = {"west": box.west_deg, "south": box.south_deg, "east": box.east_deg, "north": box.north_deg}
     values = {"gallery_id": gallery_id, "level": level, "since": since, "until": until, "limit": limit, **place}
     return _rows(conn, "service_tiles", values)
+
+
+def spread_cells(conn: Connection, box: Mapping[str, int], stride: int, most: int) -> tuple[list[Cell], int]:
+    """Return cells that have tiles, and the stride: each stands for stride x stride cells.
+
+    Where a box holds few tiles they are found as ``map_cells`` does it, which looks at all of them. Of many, those at
+    every so many rows and columns are looked up.
+
+    Args:
+        conn: a connection.
+        box: gallery_id, level, first_column, last_column, first_row, last_row (both ends included).
+        stride: what a large gallery is looked at by.
+        most: how many cells of a small gallery, about.
+    """
+    row = conn.execute(statement("service_many_tiles"), {**box, "most": MANY_TILES}).fetchone()
+    if row is None or not row[0]:
+        return map_cells(conn, box, most)
+    rows = list(range(-(-box["first_row"] // stride) * stride, box["last_row"] + 1, stride))
+    found = conn.execute(statement("service_sampled_cells"), {**box, "rows": rows, "stride": stride})
+    return [Cell(box["level"], column, line) for column, line in found], stride
+
+
+def gallery_fingerprint(conn: Connection) -> tuple[str, tuple[Any, ...]]:
+    """Return what tells that there are other galleries, and what tells that theirs have changed."""
+    row = conn.execute(statement("service_fingerprint")).fetchone()
+    return (str(row[0]), row[1:]) if row else ("", ())
+
+
+def patient_overview(conn: Connection) -> list[GalleryOverview]:
+    """Return what is known of all galleries however long it takes: about three seconds for a million tiles."""
+    conn.execute(statement("service_no_hurry"))
+    return list_galleries(conn)
 
 
 def get_tile(conn: Connection, tile: int) -> TileKey:

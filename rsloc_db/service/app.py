@@ -21,6 +21,7 @@ from rsloc_db.service.limits import BodyLimit
 from rsloc_db.service.metrics import CONTENT_TYPE, Measure, Metrics
 from rsloc_db.service.nouns import Health
 from rsloc_db.service.options import ServiceOptions
+from rsloc_db.service.overviews import Overviews
 from rsloc_db.service.security import Guard
 
 PAGE = Path(__file__).parent / "page"
@@ -77,8 +78,10 @@ def _lifespan(
             require_schema(conn)
         app.state.as_role = prepare_reader(url)
         app.state.reader_url = reader_url(url, timeout_s=options.statement_seconds, as_role=app.state.as_role)
-        app.state.options, app.state.metrics = options, metrics
+        app.state.options, app.state.metrics, app.state.overviews = options, metrics, Overviews()
         app.state.pool = reader_pool(app.state.reader_url)
+        with app.state.pool.connection() as conn:
+            app.state.overviews.get(conn)
         app.state.queue = JobQueue(
             url,
             max_pixels=options.max_pixels,

@@ -6,13 +6,14 @@ from dataclasses import asdict
 from datetime import date
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from rsloc_db.db import service
-from rsloc_db.db.galleries import get_gallery, list_galleries
-from rsloc_db.errors import AreaError
+from rsloc_db.db.galleries import GalleryOverview, get_gallery
+from rsloc_db.errors import AreaError, GalleryError
 from rsloc_db.service.access import Reader, TileKey, problems
 from rsloc_db.service.nouns import FeatureCollection, Gallery, GalleryDetail, TilesOfYear, collection_of
+from rsloc_db.service.overviews import Overviews
 from rsloc_db.service.pictures import tile_picture
 from rsloc_db.types import Bounds
 
@@ -24,18 +25,25 @@ Level = Annotated[int, Query(ge=0, le=24, description="Level of the tiles")]
 
 
 @router.get("/galleries", responses=problems())
-def galleries(conn: Reader) -> list[Gallery]:
-    """List all galleries."""
-    return [Gallery(**asdict(each)) for each in list_galleries(conn)]
+def galleries(request: Request, conn: Reader) -> list[Gallery]:
+    """List all galleries; while one grows its numbers may be half a minute old."""
+    return [Gallery(**asdict(each)) for each in _overviews(request, conn)]
 
 
 @router.get("/galleries/{gallery}", responses=problems(404))
-def gallery(conn: Reader, gallery: str) -> GalleryDetail:
+def gallery(request: Request, conn: Reader, gallery: str) -> GalleryDetail:
     """Tell of one gallery, with its tiles by level and year."""
     found = get_gallery(conn, gallery)
-    overview = next(each for each in list_galleries(conn) if each.name == found.name)
+    overview = next((each for each in _overviews(request, conn) if each.name == found.name), None)
+    if overview is None:
+        raise GalleryError(f"gallery {gallery!r} has just been changed: ask again")
     years = [TilesOfYear(**row) for row in service.tiles_by_year(conn, found.id)]
     return GalleryDetail(**asdict(overview), years=years)
+
+
+def _overviews(request: Request, conn: Reader) -> list[GalleryOverview]:
+    overviews: Overviews = request.app.state.overviews
+    return overviews.get(conn)
 
 
 @router.get("/galleries/{gallery}/coverage", responses=problems(404))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import cv2
 import numpy as np
 
 from rsloc_db import grids
 from rsloc_db.db.connection import Connection
-from rsloc_db.db.export import map_cells
 from rsloc_db.db.galleries import Gallery, gallery_levels, get_gallery
-from rsloc_db.db.service import TileKey
+from rsloc_db.db.service import TileKey, spread_cells
 from rsloc_db.errors import GalleryError
 from rsloc_db.grids import TILE_PX, TileGrid
 from rsloc_db.stages.tiles import decode_tile, load_mosaic, read_tiles
@@ -21,6 +24,8 @@ WHOLE_STEPS = 4
 SPREAD = 144
 """How many tiles are drawn at most into one of a map that is zoomed out further."""
 JPEG_QUALITY = 88
+_FILES = ThreadPoolExecutor(1, thread_name_prefix="files")
+"""The one thread that opens the files of galleries whose images are not stored: their readers are of one thread."""
 
 
 def encode(image: Image, valid: Mask | None) -> tuple[bytes, str]:
@@ -44,11 +49,23 @@ def tile_picture(conn: Connection, key: TileKey) -> tuple[bytes, str]:
         GalleryError: it cannot be read any more.
     """
     gallery = get_gallery(conn, key.gallery)
+    return _drawn(gallery, partial(_single, conn, gallery, key))
+
+
+def _single(conn: Connection, gallery: Gallery, key: TileKey) -> tuple[Image, Mask]:
     columns, rows = (key.cell.column, key.cell.column), (key.cell.row, key.cell.row)
     for tile in read_tiles(conn, gallery, key.cell.level, columns, rows):
         if tile.captured_at == key.captured_at:
-            return encode(*decode_tile(gallery, tile))
-    raise GalleryError(f"a tile of gallery {gallery.name!r} is gone")
+            return decode_tile(gallery, tile)
+    raise GalleryError(f"there is no tile of {key.captured_at}")
+
+
+def _drawn(gallery: Gallery, draw: Callable[[], tuple[Image, Mask]]) -> tuple[bytes, str]:
+    """Draw and encode; what goes wrong with a gallery's file is said without its path, which is nobody's business."""
+    try:
+        return encode(*(draw() if gallery.images == "stored" else _FILES.submit(draw).result()))
+    except GalleryError as error:
+        raise GalleryError(f"a tile of gallery {gallery.name!r} cannot be read any more") from error
 
 
 def map_tile(conn: Connection, gallery: Gallery, zoom: int, x: int, y: int) -> tuple[bytes, str]:
@@ -66,8 +83,9 @@ def map_tile(conn: Connection, gallery: Gallery, zoom: int, x: int, y: int) -> t
     level = min((each for each in levels if each >= zoom), default=max(levels))
     steps = max(level - zoom, 0)
     x_px, y_px = _frame(grids.grid(gallery.grid), level, Cell(zoom, x, y))
-    drawn = _whole if steps <= WHOLE_STEPS else _spread
-    return encode(*drawn(conn, gallery, level, x_px, y_px))
+    if steps <= WHOLE_STEPS:
+        return _drawn(gallery, partial(_whole, conn, gallery, level, x_px, y_px))
+    return _drawn(gallery, partial(_spread, conn, gallery, level, x_px, y_px, 1 << (steps - WHOLE_STEPS)))
 
 
 def _nothing() -> tuple[Image, Mask]:
@@ -99,12 +117,14 @@ def _whole(conn: Connection, gallery: Gallery, level: int, x_px: Floats, y_px: F
     return np.asarray(drawn, np.uint8), seen > 0
 
 
-def _spread(conn: Connection, gallery: Gallery, level: int, x_px: Floats, y_px: Floats) -> tuple[Image, Mask]:
-    """Draw evenly spread tiles, each over all the cells that it stands for."""
+def _spread(
+    conn: Connection, gallery: Gallery, level: int, x_px: Floats, y_px: Floats, stride: int
+) -> tuple[Image, Mask]:
+    """Draw evenly spread tiles, each over all the cells that it stands for: stride x stride of a large gallery."""
     image, valid = _nothing()
     (left, right), (top, bottom) = _cells(x_px), _cells(y_px)
     box = {"first_column": left, "last_column": right, "first_row": top, "last_row": bottom}
-    cells, stride = map_cells(conn, {"gallery_id": gallery.id, "level": level, **box}, SPREAD)
+    cells, stride = spread_cells(conn, {"gallery_id": gallery.id, "level": level, **box}, stride, SPREAD)
     for cell in cells:
         columns, rows = _reach(x_px, cell.column, stride), _reach(y_px, cell.row, stride)
         size = columns.stop - columns.start, rows.stop - rows.start

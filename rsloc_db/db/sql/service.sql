@@ -29,6 +29,40 @@ WHERE
 ORDER BY captured_at DESC NULLS LAST, tile_row, tile_column
 LIMIT %(limit)s;
 
+-- name: service_many_tiles
+-- Whether a box of cells holds more tiles than a limit; they are counted no further.
+SELECT count(*) > %(most)s
+FROM (
+    SELECT FROM tile
+    WHERE
+        gallery_id = %(gallery_id)s AND level = %(level)s
+        AND tile_row BETWEEN %(first_row)s AND %(last_row)s
+        AND tile_column BETWEEN %(first_column)s AND %(last_column)s
+    LIMIT %(most)s + 1
+) AS counted;
+
+-- name: service_sampled_cells
+-- Cells with tiles in some rows of a box, every so many columns: no more of a large gallery is looked at.
+SELECT DISTINCT tile_column, tile_row
+FROM tile
+WHERE
+    gallery_id = %(gallery_id)s AND level = %(level)s
+    AND tile_row = ANY (%(rows)s)
+    AND tile_column BETWEEN %(first_column)s AND %(last_column)s
+    AND tile_column %% %(stride)s = 0
+ORDER BY tile_row, tile_column;
+
+-- name: service_fingerprint
+-- What tells that galleries have changed: which there are, and the last of their tiles and embedding sets.
+SELECT
+    (SELECT coalesce(json_agg(json_build_array(id, name, status) ORDER BY id), '[]')::text FROM gallery),
+    (SELECT max(id) FROM tile),
+    (SELECT count(index_kind) FROM embedding_set);
+
+-- name: service_no_hurry
+-- Let the statements of this transaction take as long as they need.
+SET LOCAL statement_timeout = 0;
+
 -- name: service_tile
 -- A tile and the gallery it belongs to.
 SELECT gallery.name, tile.level, tile.tile_column, tile.tile_row, tile.captured_at
