@@ -36,7 +36,7 @@ $(STAMP): pyproject.toml
 	  echo "making $(VENV) with $$found"; "$$found" -m venv --clear $(VENV) || exit 1; \
 	}; \
 	echo "installing into $(VENV)"; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,export,test]' && touch $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,export,serve,test]' && touch $(STAMP)
 
 demo: $(STAMP)
 	@$(BIN)/rsloc-db demo $(ARGS)

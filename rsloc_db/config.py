@@ -36,6 +36,7 @@ class Settings(BaseSettings):
         database_url: a PostgreSQL URL of the user's own server (RSLOC_DATABASE_URL); it replaces the embedded one.
         database_read_url: URL of a replica of it for the reads of localize (RSLOC_DATABASE_READ_URL).
         deb_mirror: a Debian mirror for the embedded server's packages (RSLOC_DEB_MIRROR; default: apt's own).
+        token: what those who write to the service must send (RSLOC_TOKEN).
         workers: processes for ingest and localize (RSLOC_WORKERS; default: the cores this process may use).
     """
 
@@ -45,6 +46,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     database_read_url: SecretStr | None = None
     deb_mirror: str | None = None
+    token: SecretStr | None = None
     workers: int = Field(default_factory=_cores, ge=1)
 
     @cached_property

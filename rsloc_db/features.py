@@ -62,7 +62,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class MatchedPoints:
-    """Points of two images that look alike, row by row: (N, 2) x, y in pixels, a pixel's centre having whole numbers."""
+    """Points of two images that look alike, row by row: (N, 2) x, y in pixels; a pixel's centre has whole numbers."""
 
     a: Floats
     b: Floats

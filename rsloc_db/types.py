@@ -110,6 +110,9 @@ class Progress(Protocol):
     def advance(self, steps: int = 1) -> None:
         """Say that some steps of the task are done."""
 
+    def stage(self, name: str) -> None:
+        """Say that a stage of the step at hand has ended."""
+
     def note(self, text: str) -> None:
         """Say a line beside the bar."""
 
@@ -121,6 +124,9 @@ class Silent:
         """Ignore."""
 
     def advance(self, steps: int = 1) -> None:
+        """Ignore."""
+
+    def stage(self, name: str) -> None:
         """Ignore."""
 
     def note(self, text: str) -> None:

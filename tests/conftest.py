@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -135,3 +137,34 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"{SHARED_DATA} is missing")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def answered_url(server_url: str, land_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a database with that gallery and run 1 of two queries: one is found, one is not here."""
+    folder = tmp_path_factory.mktemp("answered") / "set"
+    lands.cut().write_bare(folder / "found.png")
+    lands.cut(at=(900.0, 900.0), seed=lands.ELSEWHERE).write_bare(folder / "other.png")
+    for url in fresh(server_url, land_template, f"{land_template}_answered"):
+        rsloc_db.localize(folder, level=lands.LEVEL, url=url)
+        yield url
+
+
+@pytest.fixture(scope="module")
+def service_address(answered_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the service on that database, listening on a port of its own."""
+    import uvicorn
+
+    from rsloc_db.service.app import create_app
+
+    with pytest.MonkeyPatch.context() as patched, socket.socket() as listening:
+        patched.setenv("RSLOC_HOME", str(tmp_path_factory.mktemp("home")))
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(create_app(answered_url), log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not server.started and thread.is_alive():
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()

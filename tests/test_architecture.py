@@ -13,7 +13,7 @@ import rsloc_db
 ROOT = Path(rsloc_db.__file__).parent
 FLOORS = [
     {"cli"},
-    {"demo"},
+    {"demo", "service"},
     {"api", "image_match"},
     {"export", "query_sets", "synth", "tiles"},
     {"evaluation"},

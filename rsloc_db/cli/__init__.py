@@ -23,6 +23,7 @@ from rsloc_db.cli import (
     match,
     queries,
     runs,
+    serve,
     synth,
     tiles,
     truth,
@@ -55,6 +56,7 @@ app.command(epilog=exports.REPORT_EXAMPLES, rich_help_panel=HAND_ON)(exports.rep
 app.command(epilog=exports.EXPORT_EXAMPLES, rich_help_panel=HAND_ON)(exports.export)
 app.command(epilog=exports.GEOREFERENCE_EXAMPLES, rich_help_panel=HAND_ON)(exports.georeference)
 app.command(epilog=exports.QGIS_EXAMPLES, rich_help_panel=HAND_ON)(exports.qgis)
+app.command(epilog=serve.EXAMPLES, rich_help_panel=HAND_ON)(serve.serve)
 app.command(epilog=demo.EXAMPLES, rich_help_panel=TRY)(demo.demo)
 app.command(epilog=match.EXAMPLES, rich_help_panel=TRY)(match.match)
 app.add_typer(queries.app, name="queries", rich_help_panel=TRY)

@@ -92,6 +92,9 @@ class _Bar:
         if self._task is not None:
             self._bar.advance(self._task, steps)
 
+    def stage(self, name: str) -> None:
+        """Ignore: a step of the bar is a whole query."""
+
     def note(self, text: str) -> None:
         self._bar.console.print(text, style="dim")
 
@@ -108,6 +111,9 @@ class _Lines:
 
     def advance(self, steps: int = 1) -> None:
         self._done += steps
+
+    def stage(self, name: str) -> None:
+        """Say nothing: a query's stages take seconds."""
 
     def note(self, text: str) -> None:
         stderr.print(text, soft_wrap=True)

@@ -29,7 +29,7 @@ from rsloc_db.queries import QueryFile, content_hash
 from rsloc_db.stages.localize import Desk, SearchSpace, localize_claimed, search_space
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.workers import as_done, code_version, crew, one_thread, worker_model
-from rsloc_db.types import Progress
+from rsloc_db.types import Progress, Silent
 
 ARRIVAL_S = 10.0
 """How long a replica may take to get what a gallery was given just now."""
@@ -136,9 +136,8 @@ def run_batch(
         waiting = [m for m in members if m.query_id in todo]
         hashed = embedder.weights_hash
         work = Work(labour.url, labour.read_url, run_id, model, hashed, options, code_version())
-        own = Desk(
-            conn, reader, space if reader is None else search_space(reader, embedder, options), embedder, options
-        )
+        space = space if reader is None else search_space(reader, embedder, options)
+        own = Desk(conn, reader, space, embedder, options, progress)
         with _localizer(labour, own, len(waiting)) as localize:
             _work_off(localize, work, waiting, progress)
         runs.finish_run(conn, run_id)
@@ -211,7 +210,7 @@ def _desk(work: Work) -> Desk:
         model = worker_model(work.model, work.weights_hash)
         space = search_space(reader or conn, model, work.options)
         conn.commit()
-        _here.work, _here.desk = work, Desk(conn, reader, space, model, work.options)
+        _here.work, _here.desk = work, Desk(conn, reader, space, model, work.options, Silent())
     desk: Desk = _here.desk
     return desk
 

@@ -29,7 +29,7 @@ from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
 from rsloc_db.stages.reference import Reference
 from rsloc_db.stages.tiles import load_mosaic
-from rsloc_db.types import Scale
+from rsloc_db.types import Progress, Scale
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Desk:
         space: what is searched; its references read by ``reader``, else by ``conn``.
         embedder: the model of its embedding sets.
         options: what decides the result.
+        progress: told of each stage that ends; processes of their own tell nobody.
     """
 
     conn: Connection
@@ -62,6 +63,7 @@ class Desk:
     space: SearchSpace
     embedder: Embedder
     options: Options
+    progress: Progress
 
 
 def search_space(conn: Connection, embedder: Embedder, options: Options) -> SearchSpace:
@@ -118,7 +120,7 @@ def localize_claimed(desk: Desk, key: Key, file: QueryFile) -> str | None:
     """
     conn, space, embedder, options = desk.conn, desk.space, desk.embedder, desk.options
     try:
-        clock = _Clock()
+        clock = _Clock(desk.progress)
         with conn.transaction():
             query = _load(conn, key, file)
             clock.last = time.perf_counter()
@@ -144,7 +146,8 @@ def _peak_memory_mb() -> float:
 class _Clock:
     """Seconds of each stage since it was made; reading the image counts into the total alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
         self.start = self.last = time.perf_counter()
         self.seconds: dict[str, float] = {}
 
@@ -154,6 +157,7 @@ class _Clock:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.last
         self.seconds["total"] = now - self.start
         self.last = now
+        self.progress.stage(stage)
 
 
 def _load(conn: Connection, key: Key, file: QueryFile) -> Query:

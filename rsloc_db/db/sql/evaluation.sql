@@ -126,6 +126,7 @@ WITH judged AS MATERIALIZED (
     WHERE run_id IN (%(a)s, %(b)s)
 )
 SELECT
+    query_id,
     name,
     coalesce(b.state, a.state) AS state,
     a.verdict AS verdict_a,

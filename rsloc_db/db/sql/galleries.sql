@@ -132,8 +132,14 @@ WHERE
     AND (tile_row, tile_column) <= (%(last_row)s, %(last_column)s);
 
 -- name: session_watch
--- Let the server notice within seconds that its client was killed, even in the middle of a long statement.
-SET client_connection_check_interval = '2s';
+-- Let the server notice within seconds that its client was killed, even in the middle of a long statement, and within
+-- half a minute that its machine is gone: until then it holds what the client had locked.
+SELECT
+    set_config('client_connection_check_interval', '2s', false),
+    set_config('tcp_keepalives_idle', '10', false),
+    set_config('tcp_keepalives_interval', '5', false),
+    set_config('tcp_keepalives_count', '4', false),
+    set_config('tcp_user_timeout', '30s', false);
 
 -- name: server_folder
 -- The server's data folder, for those who may know it.
