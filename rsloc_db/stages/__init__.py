@@ -12,7 +12,7 @@ Where turn or scale are not known, the query is supposed in a number of poses (`
 it upright in each, votes agree within a pose, templates are laid over the maps in each. The pose of a promising place
 is then settled between these, and refinement fits what remains; on demand local features tell further poses.
 
-A gallery comes in by ``stages.ingest``. A batch of queries goes through ``stages.localize``, which calls
+A gallery comes in by ``stages.ingest``. A batch of queries goes through ``stages.batch``, which calls
 ``localize_query`` below for each, in one transaction: a query is either done with all its rows or not begun.
 """
 
