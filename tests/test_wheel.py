@@ -63,6 +63,7 @@ def test_the_wheel_has_types_statements_weights_and_migrations(wheel: Path) -> N
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"rsloc_db/py.typed", "rsloc_db/db/sql/retrieve.sql", "rsloc_db/models/gradients_v1.npz"} <= names
     assert {"rsloc_db/migrations/env.py", "rsloc_db/migrations/sql/10_functions.sql"} <= names
+    assert {"rsloc_db/service/page/index.html", "rsloc_db/service/page/leaflet/leaflet.js"} <= names
     tracked = subprocess.run(["git", "ls-files", "rsloc_db", "migrations"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode:
         pytest.skip("no git checkout to compare with")

@@ -31,6 +31,8 @@ from rsloc_db.cli import (
 from rsloc_db.errors import RslocError
 
 INTERRUPTED = 130
+RESUMED = {"ingest", "localize", "synth", "demo"}
+"""Commands that go on where they were stopped."""
 UsageError = typer.BadParameter.__mro__[1]
 """What is wrong with the words themselves, by the name that Typer has for it."""
 
@@ -99,7 +101,8 @@ def main() -> None:
             raise
         _fail(error)
     if code == INTERRUPTED:
-        _print_error("interrupted: ingest, localize and synth go on from here when they are run again")
+        goes_on = RESUMED & {*sys.argv}
+        _print_error("interrupted" + (": the same command goes on from here" if goes_on else ""))
     sys.exit(code if isinstance(code, int) else 0)
 
 
