@@ -42,7 +42,7 @@ demo: $(STAMP)
 	@$(BIN)/rsloc-db demo $(ARGS)
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/python -m ruff check
