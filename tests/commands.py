@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from rsloc_db.cli import main
@@ -15,3 +17,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     return 0
+
+
+def hear_interrupts() -> None:
+    """Undo, as ``preexec_fn``, what a shell does to jobs in the background, whose interrupts it ignores."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import lands
 import numpy as np
 import pytest
-from commands import run
+from commands import hear_interrupts, run
 from rasterio.transform import Affine
 from rasters import write
 from world import HOME, World
@@ -146,11 +147,18 @@ def test_colours_are_for_terminals_alone() -> None:
 def test_an_interrupt_is_exit_code_130_and_one_line(tmp_path: Path) -> None:
     out = tmp_path / "land"
     words = ["synth", str(out), "--tiles", "100000", "--workers", "1"]
-    with subprocess.Popen([*PROGRAM, *words], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*PROGRAM, *words], stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear_interrupts
+    ) as process:
         while process.poll() is None and not out.exists():
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, told = process.communicate()
+        # to all of its processes, as a terminal does
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            _, told = process.communicate(timeout=60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
     assert "error: interrupted" in told
     assert "Traceback" not in told

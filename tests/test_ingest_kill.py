@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from commands import hear_interrupts
 from killed import KILLED, wait_until_alone
 from sources import COLUMN, DATE, LEVEL, ROW, square, write_ge_tiles
 
@@ -91,7 +92,9 @@ def test_killed_replacement_leaves_the_old_gallery_and_resumes(conn: Connection,
 def test_interrupted_ingest_ends_with_its_workers(conn: Connection, tmp_path: Path) -> None:
     source = write_ge_tiles(tmp_path / "land.db", square(SIDE))
     command = [sys.executable, "-c", "from rsloc_db.cli import main; main()", "ingest", str(source), "--workers", "2"]
-    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command, start_new_session=True, stderr=subprocess.PIPE, preexec_fn=hear_interrupts
+    ) as process:
         while not conn.execute("SELECT 1 FROM embedding").fetchone():
             conn.commit()
             time.sleep(0.05)
