@@ -20,7 +20,7 @@ from pyproj import Transformer
 from sources import write_ge_tiles
 
 import rsloc_db
-from rsloc_db.db import service
+from rsloc_db.db import schema, service
 from rsloc_db.db.galleries import get_gallery
 from rsloc_db.service.app import create_app
 from rsloc_db.stages import tiles as tile_sources
@@ -51,9 +51,9 @@ def found_and_other(client: TestClient) -> tuple[int, int]:
     return tuple(row["id"] for row in sorted(rows, key=lambda row: row["name"]))
 
 
-def test_health_tells_of_the_schema_and_the_role(client: TestClient) -> None:
+def test_health_tells_of_the_schema_and_the_role(client: TestClient, answered_url: str) -> None:
     health = get(client, "/health")
-    assert health["schema_version"] == "0004"
+    assert health["schema_version"] == schema.current(answered_url)
     assert health["read_only_role"] is True
 
 

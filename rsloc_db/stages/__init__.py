@@ -83,9 +83,9 @@ def localize_query(
         # where no clique stands out it is cheaper to look everywhere before any is refined
         promising = verified if way == ways[-1] or way == "exhaustive" or stands_out(verified) else []
         places = places_of(refine_fits(query, promising, near, trials=looked_at, free=options.free))
-        lap("refine")
-        if decide(places, looked_at).verdict != "not_here":
+        if way == ways[-1] or decide(places, looked_at).verdict != "not_here":
             break
+        lap("refine")
     decision = decide(places, looked_at)
     store(conn, key, places, decision, options.reference_error_px)
     lap("refine")
