@@ -69,6 +69,18 @@ def crew(workers: int, scheduler: str | None = None) -> Iterator[Crew]:
             yield Crew(pool, AHEAD * threads)
 
 
+class _Pool(ProcessPoolExecutor):
+    """A pool whose processes, which start when jobs come, hear no interrupt while they start."""
+
+    def submit(self, function: Callable[..., Result], /, *args: object, **kwargs: object) -> Future[Result]:
+        # a terminal interrupts every process of a command: a worker that still imports would tell of it at length
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(function, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextmanager
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool of worker processes; what is queued at an error or an interrupt is dropped.
@@ -77,7 +89,7 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         WorkerError: a worker died, e.g. for want of memory.
     """
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+    pool = _Pool(workers, mp_context=context, initializer=_begin)
     try:
         with bare_start():
             yield pool
