@@ -24,7 +24,7 @@ from rsloc_db.db.connection import Connection
 from rsloc_db.db.runs import Key, Target
 from rsloc_db.models import Embedder
 from rsloc_db.stages.cliques import cliques
-from rsloc_db.stages.decide import Decision, Place, decide, places_of, store
+from rsloc_db.stages.decide import Decision, decide, places_of, store
 from rsloc_db.stages.exhaustive import exhaustive, ways_to_search
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
@@ -63,7 +63,6 @@ def localize_query(
     near = {key: reference for key, reference in references.items() if (key.gallery_id, key.level) in levels}
     templates = templates_of(query, near)
     fits: list[Fit] = []
-    places: list[Place] = []
     looked_at = 0
     ways = ways_to_search(near, options)
     for way in ways:
@@ -83,10 +82,10 @@ def localize_query(
         # where no clique stands out it is cheaper to look everywhere before any is refined
         promising = verified if way == ways[-1] or way == "exhaustive" or stands_out(verified) else []
         places = places_of(refine_fits(query, promising, near, trials=looked_at, free=options.free))
-        if way == ways[-1] or decide(places, looked_at).verdict != "not_here":
+        decision = decide(places, looked_at)
+        if way == ways[-1] or decision.verdict != "not_here":
             break
         lap("refine")
-    decision = decide(places, looked_at)
     store(conn, key, places, decision, options.reference_error_px)
     lap("refine")
     return decision

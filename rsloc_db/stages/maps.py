@@ -149,8 +149,9 @@ class StoredMaps:
         """Return the maps of a box of cells; columns may run past the antimeridian, cells without tiles are empty."""
         out = GradientMaps(np.zeros((ORIENTATIONS, height, width), np.float32), np.zeros((height, width), np.float32))
         wanted = _blocks_of(left, top, width, height)
-        found = self._fetch(self._on_earth(wanted))
-        for (c, r), key in zip(wanted, self._on_earth(wanted), strict=True):
+        keys = self._on_earth(wanted)
+        found = self._fetch(keys)
+        for (c, r), key in zip(wanted, keys, strict=True):
             block = found[key]
             if block is not None:
                 _paste(out, block, c * BLOCK_CELLS - left, r * BLOCK_CELLS - top)
