@@ -9,6 +9,7 @@ registration in the Fourier domain"). Arrays only: no coordinates, no files.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -143,53 +144,62 @@ def correlate(
     Returns:
         (H - h + 1, W - w + 1) float32 scores in [-1, 1]; 0 where the overlap is too small.
     """
-    cells = template.cover[0, 0].real if isinstance(template, Spectra) else template.cover.sum()
+    cells = (template.source if isinstance(template, Spectra) else template).cover.sum()
     dot, norm, overlap = masked_products(template, search)
     usable = (overlap >= min_overlap * cells) & (overlap >= 1) & (norm > 1e-9)
     return np.where(usable, dot / np.sqrt(np.maximum(norm, 1e-9)), 0).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
 class Spectra:
-    """Fourier transforms of maps, see ``spectra``.
-
-    Attributes:
-        size: rows and columns of the maps.
-        shape: rows and columns that they were padded to.
-        maps: transforms of the maps.
-        cover: transform of the cover.
-        energy: transform of the sum of squares over the channels.
-    """
-
-    size: tuple[int, int]
-    shape: tuple[int, int]
-    maps: NDArray[np.complex64]
-    cover: NDArray[np.complex64]
-    energy: NDArray[np.complex64]
-
-
-def spectra(maps: GradientMaps, shape: tuple[int, int] | None = None) -> Spectra:
-    """Transform maps once that are used several times.
+    """Fourier transforms of maps that are used several times; of cover and energy they are made when asked for.
 
     Args:
-        maps: (..., C, H, W) maps.
+        source: (..., C, H, W) maps.
         shape: rows and columns to pad them to: a template's are those of the maps it is laid over.
     """
-    rows, columns = maps.cover.shape[-2:]
-    if shape is None:
-        shape = fft.next_fast_len(rows, real=True), fft.next_fast_len(columns, real=True)
 
-    def spectrum(array: Maps) -> NDArray[np.complex64]:
-        return np.asarray(fft.rfft2(array, shape, workers=-1), np.complex64)
+    def __init__(self, source: GradientMaps, shape: tuple[int, int] | None = None) -> None:
+        rows, columns = source.cover.shape[-2:]
+        self.source = source
+        self.shape = shape or (fft.next_fast_len(rows, real=True), fft.next_fast_len(columns, real=True))
+        self.maps = self._transform(source.maps)
 
-    energy = (maps.maps**2).sum(axis=-3)
-    return Spectra((rows, columns), shape, spectrum(maps.maps), spectrum(maps.cover), spectrum(energy))
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the maps."""
+        rows, columns = self.source.cover.shape[-2:]
+        return rows, columns
+
+    @cached_property
+    def is_full(self) -> bool:
+        """Whether it is one image, all of whose cells are valid."""
+        return self.source.cover.ndim == 2 and bool(self.source.cover.all())
+
+    @cached_property
+    def energies(self) -> Maps:
+        """(..., H, W) sums of squares over the channels."""
+        return np.asarray(np.einsum("...chw,...chw->...hw", self.source.maps, self.source.maps), np.float32)
+
+    @cached_property
+    def cover(self) -> NDArray[np.complex64]:
+        """Transform of the cover."""
+        return self._transform(self.source.cover)
+
+    @cached_property
+    def energy(self) -> NDArray[np.complex64]:
+        """Transform of the energies."""
+        return self._transform(self.energies)
+
+    def _transform(self, array: Maps) -> NDArray[np.complex64]:
+        return np.asarray(fft.rfft2(array, self.shape, workers=cv2.getNumThreads()), np.complex64)
 
 
 def masked_products(
     template: GradientMaps | Spectra, search: GradientMaps | Spectra
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return what a normalised correlation is made of, for every shift of a template inside a larger map.
+
+    Where the cells of an image are all valid, sums over boxes or constants do for Fourier transforms.
 
     Args:
         template: (..., C, h, w) maps with (..., h, w) cover: one image, or a stack of blocks.
@@ -199,11 +209,17 @@ def masked_products(
         Sum of products, product of the two energies where both are valid, and number of cells where both are; each
         (..., H - h + 1, W - w + 1) float32.
     """
-    s = search if isinstance(search, Spectra) else spectra(search)
-    t = template if isinstance(template, Spectra) else spectra(template, s.shape)
+    s = search if isinstance(search, Spectra) else Spectra(search)
+    t = template if isinstance(template, Spectra) else Spectra(template, s.shape)
     rows, columns = (a - b + 1 for a, b in zip(s.size, t.size, strict=True))
-    dot, norm, overlap = (found[..., :rows, :columns] for found in _products(t, s))
-    return dot, norm, overlap
+    dot = _product(_over_channels(t.maps, s.maps), s.shape)
+    own = np.broadcast_to(t.energies.sum(), s.shape) if s.is_full else _product(np.conj(t.energy) * s.cover, s.shape)
+    if t.is_full:
+        there, overlap = (_box_sums(values, t.size) for values in (s.energies, s.source.cover))
+    else:
+        there, overlap = (_product(np.conj(t.cover) * of, s.shape) for of in (s.energy, s.cover))
+    dot, own, there, overlap = (found[..., :rows, :columns] for found in (dot, own, there, overlap))
+    return dot, own * there, overlap
 
 
 def cyclic_products(
@@ -219,15 +235,30 @@ def cyclic_products(
     Returns:
         As ``masked_products``, each (..., *shape) float32; the last rows and columns are shifts up and to the left.
     """
-    return _products(spectra(template, shape), spectra(search, shape))
+    t, s = Spectra(template, shape), Spectra(search, shape)
+    own, there, overlap = (
+        _product(np.conj(a) * b, shape) for a, b in ((t.energy, s.cover), (t.cover, s.energy), (t.cover, s.cover))
+    )
+    return _product(_over_channels(t.maps, s.maps), shape), own * there, overlap
 
 
-def _products(t: Spectra, s: Spectra) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    dot = (np.conj(t.maps) * s.maps).sum(axis=-3)
-    cover, energy = np.conj(t.cover), np.conj(t.energy)
-    products = np.stack([dot, energy * s.cover, cover * s.energy, cover * s.cover])
-    found = np.asarray(fft.irfft2(products, s.shape, workers=-1), np.float32)
-    return found[0], found[1] * found[2], found[3]
+def _over_channels(t: NDArray[np.complex64], s: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """Return the sum over the channels of the products with a conjugate, without an array of them all."""
+    total = np.conj(t[..., 0, :, :]) * s[..., 0, :, :]
+    for channel in range(1, t.shape[-3]):
+        total += np.conj(t[..., channel, :, :]) * s[..., channel, :, :]
+    return total
+
+
+def _product(spectrum: NDArray[np.complex64], shape: tuple[int, int]) -> NDArray[np.float32]:
+    return np.asarray(fft.irfft2(spectrum, shape, workers=cv2.getNumThreads()), np.float32)
+
+
+def _box_sums(values: Maps, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the sum over the box of rows and columns that begins at each cell; what lies outside counts as zero."""
+    height, width = size
+    sums = cv2.boxFilter(values, -1, (width, height), anchor=(0, 0), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(sums, np.float32)
 
 
 def peak(scores: NDArray[np.float32]) -> tuple[float, float, float]:

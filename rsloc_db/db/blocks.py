@@ -42,7 +42,7 @@ class BlockKey:
 
 @dataclass(frozen=True, slots=True)
 class BlockRow:
-    """The maps of a block as stored: see table gradient_block."""
+    """The maps of a block as stored, or its overview: see table gradient_block."""
 
     column: int
     row: int
@@ -51,7 +51,7 @@ class BlockRow:
 
 
 def pending_blocks(conn: Connection, gallery_id: int, level: int, layers: int) -> list[tuple[BlockKey, int]]:
-    """Return the blocks whose maps are missing or out of date, of so many layers, with how many tiles each has now."""
+    """Return the blocks whose maps or overviews are missing or out of date, with how many tiles each has now."""
     values = {"gallery_id": gallery_id, "level": level, "layers": layers}
     rows = conn.execute(statement("pending_gradient_blocks"), values)
     return [(BlockKey(gallery_id, level, layer, column, row), tiles) for row, column, layer, tiles in rows]
@@ -63,7 +63,9 @@ def count_layers(conn: Connection, gallery_id: int, level: int) -> int:
     return int(row[0]) if row else 1
 
 
-def put_block(conn: Connection, key: BlockKey, bounds: Bounds, tiles: int, maps: bytes, cover: bytes) -> None:
+def put_block(
+    conn: Connection, key: BlockKey, bounds: Bounds, tiles: int, maps: bytes, overview: bytes, cover: bytes
+) -> None:
     """Store the maps of a block."""
     values = {
         "gallery_id": key.gallery_id,
@@ -77,6 +79,7 @@ def put_block(conn: Connection, key: BlockKey, bounds: Bounds, tiles: int, maps:
         "north": bounds.north_deg,
         "tiles": tiles,
         "maps": maps,
+        "overview": overview,
         "cover": cover,
     }
     conn.execute(statement("put_gradient_block"), values)
@@ -88,8 +91,13 @@ def list_blocks(conn: Connection, key: LayerKey, within: str | None) -> list[tup
     return [(column, row) for column, row in conn.execute(statement("list_gradient_blocks"), values)]
 
 
-def read_blocks(conn: Connection, key: LayerKey, blocks: Sequence[tuple[int, int]]) -> list[BlockRow]:
-    """Return the maps of blocks given as (column, row); those that don't exist are left out."""
+def read_blocks(
+    conn: Connection, key: LayerKey, blocks: Sequence[tuple[int, int]], *, overview: bool = False
+) -> list[BlockRow]:
+    """Return the maps of blocks given as (column, row), or their overviews; those that don't exist are left out.
+
+    Where an overview is not made yet, the maps stand in its place.
+    """
     columns, rows = [c for c, _ in blocks], [r for _, r in blocks]
-    values = {**key.columns, "columns": columns, "rows": rows}
+    values = {**key.columns, "columns": columns, "rows": rows, "overview": overview}
     return [BlockRow(*row) for row in conn.execute(statement("read_gradient_blocks"), values, binary=True)]

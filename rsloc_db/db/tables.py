@@ -161,6 +161,11 @@ gradient_block = Table(
         nullable=False,
         comment="Which of the 128 x 128 cells are imagery: one bit each, row by row",
     ),
+    Column(
+        "overview",
+        LargeBinary,
+        comment="The maps averaged over 2 x 2 cells that are imagery: 6 x 64 x 64 int8; null where ingest has not made it yet",
+    ),
     UniqueConstraint(
         "gallery_id", "level", "layer", "block_row", "block_column", name="gradient_block_gallery_id_level_layer_key"
     ),

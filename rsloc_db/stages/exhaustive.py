@@ -2,35 +2,40 @@
 
 Nothing is fitted and no tile has to be found by a patch, so this finds what retrieval misses, at a cost that grows
 with the gallery. The template depends on latitude, so the gallery goes by in bands of it (METHOD: exhaustive search).
+Large galleries are searched in their overviews, and the best places are compared with the maps themselves.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from rsloc_db.correlation import Spectra, correlate, pooled, spectra
+from rsloc_db.correlation import GradientMaps, Spectra, correlate, pooled
 from rsloc_db.db.blocks import LayerKey
-from rsloc_db.stages.maps import BLOCK_CELLS
+from rsloc_db.stages.maps import BLOCK_CELLS, OVERVIEW
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.poses import poses
 from rsloc_db.stages.reference import Candidate, Fit, Reference, References
 from rsloc_db.stages.template import BAND, MAX_CELLS, Template, Templates
-from rsloc_db.stages.verify import FREE_CELLS, is_within
+from rsloc_db.stages.verify import FREE_CELLS, SETTLE_CELLS, compare_maps, is_within
 from rsloc_db.types import AS_STATED, Pose
 
-CHUNK_BLOCKS = 8
-"""Blocks a side of what is correlated at once: 1,024 cells."""
+CHUNK_CELLS = 1024
+"""Cells a side of what is correlated at once, after they are averaged."""
 PEAKS = 5
 """Places kept of each chunk."""
-AUTO_BLOCKS = 1500
-"""Automatic retrieval searches at most this many blocks of 8 x 8 tiles exhaustively: 96,000 tiles, a few seconds."""
+FULL_BLOCKS = 1500
+"""Galleries of more blocks of 8 x 8 tiles, 96,000 tiles, are searched in their overviews."""
+COMPARED = 120
+"""Places found in overviews that are compared with the maps themselves."""
+AUTO_BLOCKS = 16_000
+"""Automatic retrieval searches at most this many blocks exhaustively: a million tiles."""
 MIN_FREE_CELLS = 14
 """Cells are averaged in search of a pose as long as this many a side remain of the query."""
 FREE_BAND = 0.05
@@ -52,11 +57,7 @@ def exhaustive(templates: Mapping[LayerKey, Templates], options: Options) -> lis
         templates: the query's templates for each gallery level.
         options: how many places to return, which poses to try, and the polygon that the search is limited to.
     """
-    found = [
-        Fit(Candidate(key, None), center, score, pose)
-        for key, of_level in templates.items()
-        for score, center, pose in _peaks_of(of_level, options)
-    ]
+    found = [fit for key, of_level in templates.items() for fit in _fits_of(key, of_level, options)]
     return sorted(found, key=lambda f: -f.correlation)[: options.candidates]
 
 
@@ -77,11 +78,14 @@ class Coarse:
     band: float
 
 
-def _coarse(templates: Templates, lat_deg: float, options: Options) -> Coarse:
-    """Choose cells as wide as the query bears: many poses are many correlations."""
+def _coarse(templates: Templates, blocks: Sequence[tuple[int, int]], options: Options) -> Coarse:
+    """Choose cells as wide as the query bears where poses are many, and overviews where the gallery is large."""
     if not options.free:
-        return Coarse([AS_STATED], 1, MAX_CELLS, BAND)
-    tried = poses(options)
+        pool = OVERVIEW if len(blocks) > FULL_BLOCKS else 1
+        return Coarse((AS_STATED,), pool, MAX_CELLS, BAND * pool)
+    reference, tried = templates.reference, tuple(poses(options))
+    # where the query is smallest on the maps
+    lat_deg = min((reference.cell_center(0, (row + 0.5) * BLOCK_CELLS)[1] for _, row in blocks), key=abs)
     side = min(templates.at(lat_deg).maps.cover.shape) * min(pose.zoom for pose in tried)
     pool = next((n for n in (4, 2) if side >= n * MIN_FREE_CELLS), 1)
     return Coarse(tried, pool, FREE_CELLS * pool, FREE_BAND)
@@ -101,30 +105,50 @@ def ways_to_search(references: References, options: Options) -> list[Literal["kn
     return ["exhaustive", "knn"] if options.free else ["knn", "exhaustive"]
 
 
-def _peaks_of(templates: Templates, options: Options) -> Iterator[tuple[float, tuple[float, float], Pose]]:
-    """Yield score, centre and pose of the best places of each part of a gallery level."""
+def _fits_of(key: LayerKey, templates: Templates, options: Options) -> list[Fit]:
+    """Return the best places of a gallery level, not sorted."""
     reference = templates.reference
     blocks = reference.maps.blocks(options.within)
     if not blocks:
-        return
-    # where the query is smallest on the maps
-    lat_deg = min((reference.cell_center(0, (row + 0.5) * BLOCK_CELLS)[1] for _, row in blocks), key=abs)
-    transformed = Transformed(templates, _coarse(templates, lat_deg, options))
-    for chunk in _chunks(templates, blocks, transformed.how.band):
+        return []
+    how = _coarse(templates, blocks, options)
+    found = [
+        Fit(Candidate(key, None), center, score, pose)
+        for score, center, pose in _peaks_of(templates, blocks, how)
+        if is_within(center, options.within)
+    ]
+    if options.free or how.pool == 1:
+        return found
+    best = sorted(found, key=lambda f: -f.correlation)[:COMPARED]
+    return [_compared(fit, templates) for fit in best]
+
+
+def _compared(fit: Fit, templates: Templates) -> Fit:
+    """Return how a query fits at a place of an overview by the maps themselves."""
+    template = templates.at(fit.center[1], fit.pose)
+    score, center = compare_maps(template, fit.center, templates.reference, SETTLE_CELLS)
+    return replace(fit, correlation=score, center=center)
+
+
+def _peaks_of(
+    templates: Templates, blocks: Sequence[tuple[int, int]], how: Coarse
+) -> Iterator[tuple[float, tuple[float, float], Pose]]:
+    """Yield score, centre and pose of the best places of each part of a gallery level."""
+    reference, transformed = templates.reference, Transformed(templates, how)
+    for chunk in _chunks(templates, blocks, how):
         left, top = (int(v) for v in chunk.min(axis=0) * BLOCK_CELLS)
         right, bottom = (int(v) for v in (chunk.max(axis=0) + 1) * BLOCK_CELLS)
         for score, column, row, pose in _chunk_peaks(reference, transformed, (left, top, right, bottom)):
-            center = reference.cell_center(column, row)
-            if is_within(center, options.within):
-                yield score, center, pose
+            yield score, reference.cell_center(column, row), pose
 
 
-def _chunks(templates: Templates, blocks: Sequence[tuple[int, int]], band: float) -> Iterator[NDArray[np.int_]]:
-    """Group blocks, (column, row), that one template serves, at most ``CHUNK_BLOCKS`` a side: (N, 2) arrays."""
+def _chunks(templates: Templates, blocks: Sequence[tuple[int, int]], how: Coarse) -> Iterator[NDArray[np.int_]]:
+    """Group blocks, (column, row), that one template serves, at most ``CHUNK_CELLS`` a side: (N, 2) arrays."""
     groups: dict[tuple[int, int, float], list[tuple[int, int]]] = defaultdict(list)
+    side = max(CHUNK_CELLS * min(how.pool, OVERVIEW) // BLOCK_CELLS, 1)
     for column, row in blocks:
         lat_deg = templates.reference.cell_center(0, (row + 0.5) * BLOCK_CELLS)[1]
-        groups[column // CHUNK_BLOCKS, row // CHUNK_BLOCKS, templates.band(lat_deg, band)].append((column, row))
+        groups[column // side, row // side, templates.band(lat_deg, how.band)].append((column, row))
     for key in sorted(groups, key=lambda k: (k[2], k[:2])):
         yield np.array(groups[key])
 
@@ -152,7 +176,7 @@ class Transformed:
             self._band, self._kept = band, {}
         if (pose, shape) in self._kept:
             return self._kept[pose, shape]
-        made = spectra(pooled(template.maps, self.how.pool), shape)
+        made = Spectra(pooled(template.maps, self.how.pool), shape)
         if len(self._kept) * made.maps.nbytes < KEPT_BYTES:
             self._kept[pose, shape] = made
         return made
@@ -168,12 +192,13 @@ def _chunk_peaks(
     posed = transformed.posed(lat_deg)
     before_x, before_y = (int(max(v)) + pool for v in zip(*((t.column, t.row) for _, t in posed), strict=True))
     height, width = (max(n) for n in zip(*(t.maps.cover.shape for _, t in posed), strict=True))
-    x0, y0 = left - before_x, top - before_y
-    cells = reference.maps.cells(x0, y0, right - left + width + 2 * pool, bottom - top + height + 2 * pool)
-    maps = pooled(cells, pool)
+    # a pooled cell begins where one of the overview does
+    x0, y0 = (left - before_x) // pool * pool, (top - before_y) // pool * pool
+    before_x, before_y = left - x0, top - y0
+    maps = _read(reference, x0, y0, right - x0 + width + 2 * pool, bottom - y0 + height + 2 * pool, pool)
     # few shapes, so that transformed templates serve several chunks
     rows, columns = (fft.next_fast_len(-(-n // SHAPE_STEP) * SHAPE_STEP, real=True) for n in maps.cover.shape)
-    search = spectra(maps, (rows, columns))
+    search = Spectra(maps, (rows, columns))
     found = []
     for pose, template in posed:
         scores = correlate(transformed.spectra(lat_deg, pose, template, search.shape), search)
@@ -183,6 +208,14 @@ def _chunk_peaks(
         for score, r, c in _best(inside, APART_CELLS // pool):
             found.append((score, x0 + (c0 + c) * pool + template.column, y0 + (r0 + r) * pool + template.row, pose))
     return _apart(found)
+
+
+def _read(reference: Reference, left: int, top: int, width: int, height: int, pool: int) -> GradientMaps:
+    """Return the maps of a box of cells, so many of them a side averaged into one; the overview where that does."""
+    if pool % OVERVIEW:
+        return pooled(reference.maps.cells(left, top, width, height), pool)
+    x, y, columns, rows = (n // OVERVIEW for n in (left, top, width, height))
+    return pooled(reference.maps.cells(x, y, columns, rows, OVERVIEW), pool // OVERVIEW)
 
 
 def _best(scores: NDArray[np.float32], apart: int) -> Iterator[tuple[float, int, int]]:

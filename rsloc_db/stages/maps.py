@@ -1,12 +1,13 @@
 """Gradient maps of galleries: the last phase of ingest makes them, verification and exhaustive retrieval read them.
 
 A cell is 16 x 16 grid pixels; a block of 8 x 8 tiles has 128 x 128 cells of 6 orientations, int8, and is a row with a
-footprint. Cells are counted from the grid's upper left corner, so maps of neighbouring blocks fit together.
+footprint. Its overview has a cell for each 2 x 2 of them: large galleries are searched in overviews. Cells are counted
+from the grid's upper left corner, so maps of neighbouring blocks fit together.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rsloc_db.correlation import ORIENTATIONS, GradientMaps, gradient_maps
+from rsloc_db.correlation import MIN_COVER, ORIENTATIONS, GradientMaps, gradient_maps, pooled
 from rsloc_db.db import blocks
 from rsloc_db.db.blocks import BlockKey, BlockRow, LayerKey
 from rsloc_db.db.connection import Connection
@@ -36,12 +37,14 @@ SURROUNDINGS_CELLS = 3.0
 Marble in other months and on simulated seasons; the whole image did worst (docs/results.md)."""
 LAYERS = 4
 """Of a cell with more dates, these many of the newest have maps; older ones have votes alone."""
-KEPT_BLOCKS = 2048
-"""Blocks kept in memory by a process: 220 MB."""
+OVERVIEW = 2
+"""Cells a side that are one in the overview."""
+KEPT_BLOCKS = {1: 2048, OVERVIEW: 16_384}
+"""Blocks kept in memory by a process, by how many cells a side were averaged: 230 MB, and 470 MB of overviews."""
 
 
 Block = tuple[NDArray[np.int8], NDArray[np.bool_]]
-"""Maps of a block, (6, 128, 128) int8, and its cover, (128, 128) bool."""
+"""Maps of a block, (6, 128, 128) int8, and its cover, (128, 128) bool; of an overview half as many a side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,8 @@ def map_gallery(
             continue
         progress.task(f"gradient maps of level {level}", len(pending))
         jobs = (MapJob(url, gallery, key, tiles) for key, tiles in pending)
-        for job, (maps, cover) in in_order(pool, map_block, jobs, ahead):
-            blocks.put_block(conn, job.key, block_bounds(gallery.grid, job.key), job.tiles, maps, cover)
+        for job, stored in in_order(pool, map_block, jobs, ahead):
+            blocks.put_block(conn, job.key, block_bounds(gallery.grid, job.key), job.tiles, *stored)
             progress.advance()
             made += 1
     return made
@@ -103,8 +106,8 @@ def block_bounds(grid_name: str, key: BlockKey) -> Bounds:
     return Bounds(upper.west_deg, south, lower.east_deg, north)
 
 
-def map_block(job: MapJob) -> tuple[bytes, bytes]:
-    """Return the maps of a block and their cover as they are stored (in a worker process)."""
+def map_block(job: MapJob) -> tuple[bytes, bytes, bytes]:
+    """Return the maps of a block, their overview and their cover as they are stored (in a worker process)."""
     column, row = job.key.column * BLOCK_TILES, job.key.row * BLOCK_TILES
     last = min(BLOCK_TILES, 2**job.key.level) - 1
     conn = worker_connection(job.url)
@@ -114,15 +117,26 @@ def map_block(job: MapJob) -> tuple[bytes, bytes]:
     found = gradient_maps(*pixels, CELL_PX // STEP, surroundings_cells=SURROUNDINGS_CELLS)
     # levels 0 to 2 have fewer tiles than a block
     rest = [(0, BLOCK_CELLS - n) for n in found.cover.shape]
-    maps = np.pad(np.rint(np.clip(found.maps, -1, 1) * 127).astype(np.int8), [(0, 0), *rest])
-    return maps.tobytes(), np.packbits(np.pad(found.cover > 0, rest)).tobytes()
+    whole = GradientMaps(np.pad(found.maps, [(0, 0), *rest]), np.pad(found.cover, rest))
+    cover = np.packbits(whole.cover > 0)
+    return _as_int8(whole.maps).tobytes(), _as_int8(pooled(whole, OVERVIEW).maps).tobytes(), cover.tobytes()
 
 
-def unpack(row: BlockRow) -> Block:
-    """Return the maps and cover of a stored block."""
-    maps = np.frombuffer(row.maps, np.int8).reshape(ORIENTATIONS, BLOCK_CELLS, BLOCK_CELLS)
-    cover = np.unpackbits(np.frombuffer(row.cover, np.uint8)).reshape(BLOCK_CELLS, BLOCK_CELLS)
-    return maps, cover.astype(bool)
+def _as_int8(maps: NDArray[np.float32]) -> NDArray[np.int8]:
+    return np.rint(np.clip(maps, -1, 1) * 127).astype(np.int8)
+
+
+def unpack(row: BlockRow, pool: int = 1) -> Block:
+    """Return maps and cover of a stored block, or of its overview where ``pool`` says so."""
+    bits = np.unpackbits(np.frombuffer(row.cover, np.uint8)).reshape(BLOCK_CELLS, BLOCK_CELLS)
+    maps = np.frombuffer(row.maps, np.int8)
+    side = BLOCK_CELLS // pool
+    if maps.size == ORIENTATIONS * side**2:
+        share = bits.reshape(side, pool, side, pool).mean(axis=(1, 3), dtype=np.float32)
+        return maps.reshape(ORIENTATIONS, side, side), share >= MIN_COVER
+    whole = maps.reshape(ORIENTATIONS, BLOCK_CELLS, BLOCK_CELLS).astype(np.float32) / 127
+    made = pooled(GradientMaps(np.asarray(whole, np.float32), bits.astype(np.float32)), pool)
+    return _as_int8(made.maps), made.cover > 0
 
 
 class StoredMaps:
@@ -137,7 +151,7 @@ class StoredMaps:
     def __init__(self, conn: Connection, key: LayerKey, below: StoredMaps | None = None) -> None:
         self._conn, self._key, self._below = conn, key, below
         self._listed: dict[str | None, list[tuple[int, int]]] = {}
-        self._kept: OrderedDict[tuple[int, int], Block | None] = OrderedDict()
+        self._kept: dict[int, OrderedDict[tuple[int, int], Block | None]] = defaultdict(OrderedDict)
 
     def blocks(self, within: str | None) -> list[tuple[int, int]]:
         """Return (column, row) of all blocks, or of those that touch a polygon (GeoJSON)."""
@@ -145,22 +159,31 @@ class StoredMaps:
             self._listed[within] = blocks.list_blocks(self._conn, self._key, within)
         return self._listed[within]
 
-    def cells(self, left: int, top: int, width: int, height: int) -> GradientMaps:
-        """Return the maps of a box of cells; columns may run past the antimeridian, cells without tiles are empty."""
+    def cells(self, left: int, top: int, width: int, height: int, pool: int = 1) -> GradientMaps:
+        """Return the maps of a box of cells; columns may run past the antimeridian, cells without tiles are empty.
+
+        Args:
+            left: first column.
+            top: first row.
+            width: columns.
+            height: rows.
+            pool: 1, or ``OVERVIEW``: then all of these count cells of the overview.
+        """
         out = GradientMaps(np.zeros((ORIENTATIONS, height, width), np.float32), np.zeros((height, width), np.float32))
-        wanted = _blocks_of(left, top, width, height)
+        side = BLOCK_CELLS // pool
+        wanted = _blocks_of(left, top, width, height, side)
         keys = self._on_earth(wanted)
-        found = self._fetch(keys)
+        found = self._fetch(keys, pool)
         for (c, r), key in zip(wanted, keys, strict=True):
             block = found[key]
             if block is not None:
-                _paste(out, block, c * BLOCK_CELLS - left, r * BLOCK_CELLS - top)
+                _paste(out, block, c * side - left, r * side - top)
         return out
 
     def differ(self, left: int, top: int, width: int, height: int) -> bool:
         """Tell whether the maps of a box of cells are others than those of the newer date."""
         return self._below is None or any(
-            key in self._own for key in self._on_earth(_blocks_of(left, top, width, height))
+            key in self._own for key in self._on_earth(_blocks_of(left, top, width, height, BLOCK_CELLS))
         )
 
     @cached_property
@@ -171,34 +194,40 @@ class StoredMaps:
         around = max(2**self._key.level // BLOCK_TILES, 1)
         return [(column % around, row) for column, row in wanted]
 
-    def _fetch(self, wanted: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Block | None]:
+    def _fetch(self, wanted: Sequence[tuple[int, int]], pool: int) -> dict[tuple[int, int], Block | None]:
         """Return blocks, this date's or what stands in for them; None where the gallery has no tile."""
-        missing = sorted({key for key in wanted if key not in self._kept})
+        kept = self._kept[pool]
+        missing = sorted({key for key in wanted if key not in kept})
         if missing:
-            found = {(b.column, b.row): unpack(b) for b in blocks.read_blocks(self._conn, self._key, missing)}
-            self._kept.update((key, found.get(key)) for key in missing)
+            read = blocks.read_blocks(self._conn, self._key, missing, overview=pool > 1)
+            found = {(b.column, b.row): unpack(b, pool) for b in read}
+            kept.update((key, found.get(key)) for key in missing)
         for key in wanted:
-            self._kept.move_to_end(key)
-        out = {key: self._kept[key] for key in wanted}
+            kept.move_to_end(key)
+        out = {key: kept[key] for key in wanted}
         if self._below is not None:
-            out |= self._below._fetch([key for key, block in out.items() if block is None])
-        while len(self._kept) > max(KEPT_BLOCKS, len(wanted)):
-            self._kept.popitem(last=False)
+            out |= self._below._fetch([key for key, block in out.items() if block is None], pool)
+        while len(kept) > max(KEPT_BLOCKS[pool], len(wanted)):
+            kept.popitem(last=False)
         return out
 
 
-def _blocks_of(left: int, top: int, width: int, height: int) -> list[tuple[int, int]]:
-    """Return (column, row) of the blocks that a box of cells touches; columns may lie beyond the antimeridian."""
-    columns = range(left // BLOCK_CELLS, (left + width - 1) // BLOCK_CELLS + 1)
-    rows = range(top // BLOCK_CELLS, (top + height - 1) // BLOCK_CELLS + 1)
+def _blocks_of(left: int, top: int, width: int, height: int, side: int) -> list[tuple[int, int]]:
+    """Return (column, row) of the blocks that a box of cells touches; columns may lie beyond the antimeridian.
+
+    ``side`` is how many cells a block has.
+    """
+    columns = range(left // side, (left + width - 1) // side + 1)
+    rows = range(top // side, (top + height - 1) // side + 1)
     return [(c, r) for c in columns for r in rows]
 
 
 def _paste(out: GradientMaps, block: Block, left: int, top: int) -> None:
     """Write a block into maps, its upper left cell at (left, top), which may lie outside."""
     height, width = out.cover.shape
-    rows = slice(max(top, 0), min(top + BLOCK_CELLS, height))
-    columns = slice(max(left, 0), min(left + BLOCK_CELLS, width))
+    side = len(block[1])
+    rows = slice(max(top, 0), min(top + side, height))
+    columns = slice(max(left, 0), min(left + side, width))
     part = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
-    out.maps[:, rows, columns] = block[0][:, *part] / np.float32(127)
+    np.multiply(block[0][:, *part], np.float32(1 / 127), out=out.maps[:, rows, columns])
     out.cover[rows, columns] = block[1][part]

@@ -1,0 +1,75 @@
+"""Large galleries are searched in overviews of their gradient maps; what has none yet is averaged as it is read."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lands import ELSEWHERE, cut, write_gallery
+
+import rsloc_db
+from rsloc_db.correlation import GradientMaps, pooled
+from rsloc_db.db.blocks import LayerKey
+from rsloc_db.db.connection import connect
+from rsloc_db.stages.maps import BLOCK_CELLS, OVERVIEW, StoredMaps
+
+
+@pytest.fixture
+def land_url(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("RSLOC_DATABASE_URL", database_url)
+    rsloc_db.ingest(write_gallery(tmp_path / "land.db"), workers=1)
+    return database_url
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any gallery counts as large."""
+    monkeypatch.setattr(sys.modules["rsloc_db.stages.exhaustive"], "FULL_BLOCKS", 0)
+
+
+def forget_overviews(url: str) -> None:
+    with connect(url) as conn:
+        conn.execute("UPDATE gradient_block SET overview = NULL")
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("made", [True, False])
+def test_a_query_is_found_in_overviews(land_url: str, tmp_path: Path, made: bool) -> None:
+    if not made:
+        forget_overviews(land_url)
+    query = cut()
+    (found,) = rsloc_db.localize(query.write(tmp_path / "here.tif"), retrieval="exhaustive", workers=1).queries
+    assert found["verdict"] == "accepted", found["reason"]
+    assert query.error_m(found["center"]) < 5
+
+
+@pytest.mark.usefixtures("large")
+def test_a_query_of_another_land_is_refused_in_overviews(land_url: str, tmp_path: Path) -> None:
+    query = cut(seed=ELSEWHERE)
+    (found,) = rsloc_db.localize(query.write(tmp_path / "not.tif"), retrieval="exhaustive", workers=1).queries
+    assert found["verdict"] == "not_here"
+
+
+def test_an_overview_is_the_mean_of_its_maps_and_ingest_makes_what_is_missing(land_url: str, tmp_path: Path) -> None:
+    def cells(pool: int) -> GradientMaps:
+        with connect(land_url) as conn:
+            row = conn.execute(
+                "SELECT gallery_id, level, block_column, block_row FROM gradient_block ORDER BY id"
+            ).fetchone()
+            assert row is not None
+            maps, side = StoredMaps(conn, LayerKey(row[0], row[1])), BLOCK_CELLS // pool
+            return maps.cells(row[2] * side, row[3] * side, side, side, pool)
+
+    stored, mean = cells(OVERVIEW), pooled(cells(1), OVERVIEW)
+    forget_overviews(land_url)
+    averaged = cells(OVERVIEW)
+    rsloc_db.ingest(tmp_path / "land.db", workers=1)
+    again = cells(OVERVIEW)
+    for found in (stored, averaged, again):
+        assert np.array_equal(found.cover, mean.cover)
+        assert np.abs(found.maps - mean.maps).max() <= 1 / 127
+    assert np.array_equal(again.maps, stored.maps)
+    with connect(land_url) as conn:
+        assert conn.execute("SELECT count(*) FROM gradient_block WHERE overview IS NULL").fetchone() == (0,)
