@@ -23,7 +23,8 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from accuracy import RANKS, Bench, _commit
+from accuracy import RANKS, Bench
+from reporting import commit
 
 import rsloc_db
 from rsloc_db import api, matching, stages
@@ -172,7 +173,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=12, help="take the first queries of a set alone")
     arguments = parser.parse_args()
     arguments.sets, arguments.overwrite = arguments.sets.split(","), True
-    print(f"split {arguments.split}, the first {arguments.limit} of each set, commit {_commit()}\n")
+    print(f"split {arguments.split}, the first {arguments.limit} of each set, commit {commit()}\n")
     print("| | " + " | ".join(arguments.sets) + " |")
     print("|---|" + "---|" * len(arguments.sets))
     for line in rows(arguments):

@@ -10,12 +10,12 @@ database, and a run that is there is continued, not repeated. Sets, galleries an
 from __future__ import annotations
 
 import argparse
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from accuracy_sets import GROUPS, LEVELS, SETS, first_images, gallery_source, query_set
+from reporting import commit
 from scipy.stats import binomtest
 
 import rsloc_db
@@ -107,7 +107,7 @@ def _print_table(bench: Bench, config: str) -> None:
     options = ", ".join(f"{name}={value}" for name, value in CONFIGS[config].items()) or "defaults"
     model = embedder()
     print(f"\nConfiguration {config} ({options}); split {bench.arguments.split}; model {model.name}", end=" ")
-    print(f"{model.weights_hash[:12]}; commit {_commit()}. Brackets hold Wilson 95 % intervals in %.\n")
+    print(f"{model.weights_hash[:12]}; commit {commit()}. Brackets hold Wilson 95 % intervals in %.\n")
     print("| " + " | ".join(COLUMNS) + " |")
     print("|" + "---|" * len(COLUMNS))
     tiles = {}
@@ -167,11 +167,6 @@ def _changes(before: int, after: int) -> Iterator[str]:
     for outcome in ("gained", "lost"):
         names: Sequence[str] = [row["name"] for row in rows if row["outcome"] == outcome]
         yield f"{len(names)} {outcome}" + (f": {', '.join(names)}" if names else "")
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or f"of version {rsloc_db.__version__}"
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ one that it lacks. Runs go into the database that rsloc-db uses.
 from __future__ import annotations
 
 import statistics
-import subprocess
 import sys
+
+from reporting import commit
 
 from rsloc_db.db import schema, server
 from rsloc_db.demo import Demo, demo
@@ -22,9 +23,8 @@ def main() -> None:
     """Run and print."""
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 6
     schema.upgrade(server.database_url())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     model = embedder()
-    print(f"Model {model.name}, weights {model.weights_hash[:12]}, commit {commit.stdout.strip() or 'unknown'}.\n")
+    print(f"Model {model.name}, weights {model.weights_hash[:12]}, commit {commit()}.\n")
     print("| seed | right to 0.5 degrees | placed wrongly | refused | failed | absent | median error, deg | s, p50 |")
     print("|---|---|---|---|---|---|---|---|")
     for seed in range(seeds):

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import argparse
 import resource
-import subprocess
 import time
 from pathlib import Path
+
+from reporting import commit
 
 import rsloc_db
 from rsloc_db.evaluation import load_truth
@@ -45,7 +46,7 @@ def main() -> None:
     started = time.monotonic()
     summary = rsloc_db.ingest(arguments.mini / "Gallery" / "galleryL15.db", name="mini")
     ingested = f"{sum(summary.tiles.values()):,} tiles, ingested in {time.monotonic() - started:.0f} s"
-    print(f"gallery {ingested}; model {embedder().name} {embedder().weights_hash[:12]}; commit {_commit()}; ", end="")
+    print(f"gallery {ingested}; model {embedder().name} {embedder().weights_hash[:12]}; commit {commit()}; ", end="")
     print(f"retrieval {arguments.retrieval}\n")
     print("| " + " | ".join(COLUMNS) + " |")
     print("|" + "---|" * len(COLUMNS))
@@ -66,11 +67,6 @@ def _row(name: str, e: Json) -> list[str]:
     seconds = " / ".join(f"{e['seconds_per_query'][p]:.1f}" for p in ("p50", "p90"))
     counts = [str(e[key]) for key in ("queries", "accepted", "failed", "false_places")]
     return [name, *counts, within, error, inside, recall, seconds]
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or f"of version {rsloc_db.__version__}"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ well. Errors are those of the centre of the first image, in pixels of the second
 from __future__ import annotations
 
 import argparse
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from reporting import commit
 
 import rsloc_db
 from rsloc_db.geometry import CHI2_95
@@ -71,7 +71,7 @@ def main() -> None:
     if arguments.odd is not None:
         numbers = [k for k in numbers if k % 2][: arguments.odd]
     odd, even = [k for k in numbers if k % 2], [k for k in numbers if k % 2 == 0]
-    print(f"commit {_commit()}; {len(numbers)} pairs, {arguments.false} false ones for each\n")
+    print(f"commit {commit()}; {len(numbers)} pairs, {arguments.false} false ones for each\n")
     print("| method | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|")
     methods: dict[str, Method] = {"rsloc-db match": _match, "SIFT + RANSAC": _sift}
     if arguments.features:
@@ -160,11 +160,6 @@ def _offset(folder: Path, k: int, answer: Answer) -> Floats:
         return np.array([np.inf, np.inf])
     centre = center_of(load_image(_files(folder, k, k)[0])[0])
     return np.asarray(answer.matrix @ centre - np.loadtxt(folder / f"gt_{k}.txt") @ centre)
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or f"of version {rsloc_db.__version__}"
 
 
 if __name__ == "__main__":

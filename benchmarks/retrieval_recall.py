@@ -10,7 +10,6 @@ centre lies from the tile's on the worse axis. Queries are in Web Mercator at th
 from __future__ import annotations
 
 import argparse
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from reporting import commit
 
 from rsloc_db import imagery
 from rsloc_db.gallery import open_gallery
@@ -132,8 +132,7 @@ def main() -> None:
     tile_grid, level, tiles = read_tiles(options.gallery)
     places = {(each.query_set, each.name): each.center for each in read_truth(options.queries) if each.center}
     queries = [query for query in read_queries(options.queries) if (query.query_set, query.name) in places]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    print(f"model {model.name} {model.weights_hash[:12]}, commit {commit.stdout.strip()}")
+    print(f"model {model.name} {model.weights_hash[:12]}, commit {commit()}")
     print(f"gallery of {len(tiles)} cells at level {level}, {len(queries)} queries")
     index = {place: i for i, place in enumerate(tiles)}
     found: list[Found] = []
