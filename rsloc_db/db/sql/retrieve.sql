@@ -6,10 +6,15 @@ FROM gallery g
 JOIN embedding_set s ON s.gallery_id = g.id AND s.index_kind IS NOT NULL
 JOIN model m ON m.id = s.model_id AND m.name = %(model)s AND m.weights_hash = %(weights_hash)s
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN min(ST_Y(t.center)) < 0 AND max(ST_Y(t.center)) > 0 THEN 0
-                ELSE least(abs(min(ST_Y(t.center))), abs(max(ST_Y(t.center)))) END AS min_abs_lat_deg,
-           greatest(abs(min(ST_Y(t.center))), abs(max(ST_Y(t.center)))) AS max_abs_lat_deg
-    FROM tile t WHERE t.gallery_id = g.id AND t.level = s.level
+    SELECT CASE WHEN south < 0 AND north > 0 THEN 0 ELSE least(abs(south), abs(north)) END AS min_abs_lat_deg,
+           greatest(abs(south), abs(north)) AS max_abs_lat_deg
+    FROM (
+        -- the first and last row by the index: a gallery may have millions of tiles
+        SELECT (SELECT ST_Y(t.center) FROM tile t WHERE t.gallery_id = g.id AND t.level = s.level
+                ORDER BY t.tile_row LIMIT 1) AS north,
+               (SELECT ST_Y(t.center) FROM tile t WHERE t.gallery_id = g.id AND t.level = s.level
+                ORDER BY t.tile_row DESC LIMIT 1) AS south
+    ) y
 ) e
 WHERE g.status = 'ready' AND (%(galleries)s::text[] IS NULL OR g.name = ANY (%(galleries)s))
 ORDER BY g.name, s.level, s.window_tiles;
