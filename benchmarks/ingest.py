@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from multiprocessing import active_children
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -68,8 +69,8 @@ def _part(source: Path, tiles: int | None, folder: Path) -> Path:
     return folder / "part.db"
 
 
-def _copy_plain(url: str, source: Path, level: int) -> float:
-    """Read the source as ingest does and COPY it into a plain table; return seconds."""
+def _copy_plain(url: str, source: Path, level: int) -> Took:
+    """Read the source as ingest does and COPY it into a plain table."""
     with closing(connect(url, autocommit=True)) as conn, closing(open_gallery(source, level=level)) as reader:
         conn.execute(PLAIN)
         conn.execute("ALTER TABLE plain ALTER data SET STORAGE EXTERNAL")
@@ -77,7 +78,7 @@ def _copy_plain(url: str, source: Path, level: int) -> float:
         started = time.monotonic()
         while _copy_some(conn, tiles):
             pass
-        return time.monotonic() - started
+        return Took(time.monotonic() - started)
 
 
 def _copy_some(conn: Connection, tiles: Iterator[object]) -> int:
@@ -92,25 +93,34 @@ def _copy_some(conn: Connection, tiles: Iterator[object]) -> int:
     return done
 
 
-def _worker_seconds() -> float:
-    """Return how long all workers have been running or waiting for a processor that something else had."""
+@dataclass(frozen=True, slots=True)
+class Took:
+    """What some work took: seconds, the workers' processor time, and how busy they were, 0 to 1."""
+
+    seconds: float
+    cpu_s: float = 0.0
+    busy: float = 0.0
+
+
+def _worker_times() -> tuple[float, float]:
+    """Return how long all workers have been running, and waiting for a processor that something else had."""
     lines = [Path(f"/proc/{each.pid}/schedstat").read_text() for each in active_children()]
-    return sum(int(n) for line in lines for n in line.split()[:2]) / 1e9
+    running, waiting = (sum(int(line.split()[i]) for line in lines) / 1e9 for i in (0, 1))
+    return running, waiting
 
 
-def _timed(work: Callable[[], object], workers: int) -> tuple[float, float]:
-    """Return the seconds of some work, and how busy the workers were meanwhile, 0 to 1."""
-    started, before = time.monotonic(), _worker_seconds()
+def _timed(work: Callable[[], object], workers: int) -> Took:
+    started, (running, waiting) = time.monotonic(), _worker_times()
     work()
-    seconds = time.monotonic() - started
-    return seconds, (_worker_seconds() - before) / seconds / workers
+    seconds, (ran, waited) = time.monotonic() - started, _worker_times()
+    return Took(seconds, ran - running, (ran - running + waited - waiting) / seconds / workers)
 
 
-def _index(url: str, sets: Sequence[embeddings.EmbeddingSet]) -> float:
+def _index(url: str, sets: Sequence[embeddings.EmbeddingSet]) -> Took:
     started = time.monotonic()
     with closing(connect(url, autocommit=True)) as conn:
         ingest._complete(conn, url, sets, "hnsw", Silent())
-    return time.monotonic() - started
+    return Took(time.monotonic() - started)
 
 
 class Bench:
@@ -123,7 +133,8 @@ class Bench:
 
     def run(self) -> None:
         """Print the table."""
-        print("| work | s | ms a tile | busy | floor | s | ratio |\n|---|---|---|---|---|---|---|")
+        print("| work | s | ms a tile | busy | workers' CPU s | floor | s | CPU s | ratio | of CPU |")
+        print("|---|---|---|---|---|---|---|---|---|---|")
         list(self.hands.pool.map(floors.wait_a_little, [2.0] * self.workers))
         self._tiles()
         gallery = galleries.get_gallery(self.conn, "bench")
@@ -133,8 +144,8 @@ class Bench:
         galleries.analyze(self.conn)
         self._windows(gallery, sets)
         self._maps(gallery)
-        seconds = _index(self.url, sets)
-        self._line("both HNSW indexes", (seconds, 0.0), f"{len(sets) * self.rows / seconds:,.0f} rows a second", 0.0)
+        built = _index(self.url, sets)
+        self._line("both HNSW indexes", built, f"{len(sets) * self.rows / built.seconds:,.0f} rows a second")
 
     def _tiles(self) -> None:
         floor = _copy_plain(self.url, self.source, self.level)
@@ -148,9 +159,9 @@ class Bench:
     def _windows(self, gallery: galleries.Gallery, sets: Sequence[embeddings.EmbeddingSet]) -> None:
         count = len(sets) * self.rows // self.workers
         pool, blocks = self.hands.pool, floors.blocks(self.source, self.level, FLOOR_BLOCK)
-        bare, _ = _timed(lambda: list(pool.map(floors.embed_ready, [count] * self.workers)), self.workers)
-        loop, busy = _timed(lambda: list(pool.map(floors.embed_tiles, blocks)), self.workers)
-        self._line("  decode, cut, embed, no database", (loop, busy), "embedder's arithmetic", bare)
+        bare = _timed(lambda: list(pool.map(floors.embed_ready, [count] * self.workers)), self.workers)
+        loop = _timed(lambda: list(pool.map(floors.embed_tiles, blocks)), self.workers)
+        self._line("  decode, cut, embed, no database", loop, "embedder's arithmetic", bare)
         took = _timed(
             lambda: embed_gallery(
                 self.conn, pool, self.url, gallery, sets, embedder(DEFAULT), DEFAULT,
@@ -163,7 +174,7 @@ class Bench:
 
     def _maps(self, gallery: galleries.Gallery) -> None:
         pool, blocks = self.hands.pool, floors.blocks(self.source, self.level, BLOCK_TILES)
-        loop, _ = _timed(lambda: list(pool.map(floors.map_tiles, blocks)), self.workers)
+        loop = _timed(lambda: list(pool.map(floors.map_tiles, blocks)), self.workers)
         levels = [self.level]
         took = _timed(
             lambda: map_gallery(
@@ -173,12 +184,15 @@ class Bench:
         )  # fmt: skip
         self._line("gradient maps", took, "decode, maps, no database", loop)
 
-    def _line(self, name: str, took: tuple[float, float], floor: str, floor_s: float) -> None:
-        seconds, busy = took
-        ratio, least = (f"{seconds / floor_s:.2f}", f"{floor_s:.1f}") if floor_s else ("", "")
-        share = f"{busy:.0%}" if busy else ""
-        ms = 1000 * seconds / self.rows
-        print(f"| {name} | {seconds:.1f} | {ms:.2f} | {share} | {floor} | {least} | {ratio} |", flush=True)
+    def _line(self, name: str, took: Took, floor: str, least: Took | None = None) -> None:
+        cells = [name, f"{took.seconds:.1f}", f"{1000 * took.seconds / self.rows:.2f}"]
+        cells += [f"{took.busy:.0%}", f"{took.cpu_s:.1f}"] if took.cpu_s else ["", ""]
+        cells += [floor]
+        if least is not None:
+            cells += [f"{least.seconds:.1f}", f"{least.cpu_s:.1f}" if least.cpu_s else ""]
+            cells += [f"{took.seconds / least.seconds:.2f}"]
+            cells += [f"{took.cpu_s / least.cpu_s:.2f}" if least.cpu_s else ""]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def _commit() -> str:

@@ -51,7 +51,7 @@ def decode_valid(data: bytes, *, checked: bool = False) -> tuple[Image, Mask]:
 
     Args:
         data: the encoded image.
-        checked: whether it has been decoded before: damage is not looked for again, which takes most of the time.
+        checked: whether it has been decoded before: damage to a JPEG is then let pass, and a size is not looked at.
 
     Returns:
         (H, W, 3) uint8 RGB and its (H, W) mask.
