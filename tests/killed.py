@@ -19,7 +19,7 @@ def dying(*args, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return result
 module.{function} = dying
-ingest_tiles.BATCH = 32
+ingest_tiles.BATCH, ingest_tiles.COMMIT_S = 32, 0
 rsloc_db.ingest({source!r}, workers=2)
 """
 """An ingest of {source} that kills itself after call {call} of {module}.{function}."""

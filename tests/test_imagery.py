@@ -52,7 +52,7 @@ def test_a_truncated_jpeg_with_an_end_is_refused() -> None:
 
 def test_a_jpeg_filled_up_with_zeros_is_refused() -> None:
     data = encode(smooth(), ".jpg")
-    with pytest.raises(ImageError, match="end marker"):
+    with pytest.raises(ImageError, match="Premature end"):
         imagery.decode(data[: len(data) // 2] + bytes(len(data)))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from sources import jpeg
+from sources import jpeg, picture
 
 from rsloc_db.db.galleries import Gallery, TileRow
 from rsloc_db.grids import TILE_PX, cell_at, grid
@@ -66,3 +67,20 @@ def test_windows_at_the_poles_are_images(cell: Cell) -> None:
     assert window.shape == (48, 48, 3)
     assert window[:, -1].min() > 240
     assert window[:, 0].max() < 10
+
+
+@pytest.mark.parametrize("grid_name", ["google_earth", "web_mercator"])
+def test_windows_of_shrunk_columns_are_those_of_the_whole_mosaic(grid_name: str) -> None:
+    """Also where a tile is missing, and of tiles with another date."""
+    gallery, early, late = (
+        replace(GALLERY, grid=grid_name),
+        *(datetime(year, 6, 1, tzinfo=UTC) for year in (2004, 2020)),
+    )
+    cells = [Cell(12, 2100 + x, 1500 + y) for y in range(5) for x in range(5) if (x, y) != (4, 4)]
+    rows = [TileRow(i, cell, early, picture(i)) for i, cell in enumerate(cells)]
+    rows.append(TileRow(99, Cell(12, 2101, 1501), late, picture(99)))
+    tiles = Neighbours(gallery, rows)
+    for tile in tiles.walk((2101, 2103), (1501, 1503), 1):
+        image, valid = tiles.around(tile, 1)
+        expected = cut_window(grid(grid_name), tile.cell, 3, image, valid, 96)
+        assert np.array_equal(tiles.window(tile, 3, 96), expected)

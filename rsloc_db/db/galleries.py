@@ -20,7 +20,6 @@ NEXT, ASIDE = " (next)", " (replaced)"
 """Endings of the names of a gallery that is loaded to replace another, and of one that has just been replaced."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_STAGING_TYPES = ("int2", "int4", "int4", "timestamptz", "float8", "float8", "float8", "float8", "bytea")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +228,7 @@ def known_tiles(conn: Connection, gallery_id: int, first: Cell, last: Cell) -> s
 def prepare_session(conn: Connection) -> None:
     """Make a session fit for ``add_tiles``, and its server process notice soon when this one is killed."""
     watch_session(conn)
-    conn.execute(statement("tile_staging"))
+    conn.execute(statement("image_compression"))
 
 
 def watch_session(conn: Connection) -> None:
@@ -262,16 +261,28 @@ def add_tiles(
     Returns:
         The cell of each tile that was new.
     """
+    if not tiles:
+        return []
+    values = {
+        "gallery_id": gallery_id,
+        "level": tiles[0][0].cell.level,
+        "columns": [tile.cell.column for tile, _ in tiles],
+        "rows": [tile.cell.row for tile, _ in tiles],
+        "dates": [tile.captured_at for tile, _ in tiles],
+        "west": [box.west_deg for _, box in tiles],
+        "south": [box.south_deg for _, box in tiles],
+        "east": [box.east_deg for _, box in tiles],
+        "north": [box.north_deg for _, box in tiles],
+    }
+    images = {(tile.cell.column, tile.cell.row, tile.captured_at): tile.data for tile, _ in tiles}
     with conn.cursor() as cursor:
-        with cursor.copy(statement("tile_copy")) as copy:
-            copy.set_types(_STAGING_TYPES)
-            for tile, b in tiles:
-                cell, data = tile.cell, tile.data if with_images else None
-                box = (b.west_deg, b.south_deg, b.east_deg, b.north_deg)
-                copy.write_row((cell.level, cell.column, cell.row, tile.captured_at, *box, data))
-        added = cursor.execute(statement("tile_add"), {"gallery_id": gallery_id}).fetchall()
-    level = tiles[0][0].cell.level if tiles else 0
-    return [Cell(level, column, row) for column, row in added]
+        added = cursor.execute(statement("tile_add"), values, binary=True).fetchall()
+        if with_images:
+            with cursor.copy(statement("tile_image_copy")) as copy:
+                copy.set_types(("int8", "bytea"))
+                for tile_id, *key in added:
+                    copy.write_row((tile_id, images[key[0], key[1], key[2]]))
+    return [Cell(tiles[0][0].cell.level, column, row) for _, column, row, _ in added]
 
 
 def tile_images(

@@ -112,7 +112,7 @@ def embed_block(job: BlockJob) -> list[Vectors]:
     rim = max(each.window_tiles for each in job.sets) // 2
     outer_columns, outer_rows = (columns[0] - rim, columns[1] + rim), (rows[0] - rim, rows[1] + rim)
     tiles = Neighbours(job.gallery, read_tiles(conn, job.gallery, level, outer_columns, outer_rows))
-    cuts = _cuts(job.gallery, tiles, pending, model.input_px, columns, rows)
+    cuts = _cuts(tiles, pending, model.input_px, columns, rows)
     return list(_embedded(model, cuts))
 
 
@@ -128,6 +128,7 @@ class Neighbours:
         self._gallery = gallery
         self._rows: dict[int, dict[int, list[TileRow]]] = defaultdict(lambda: defaultdict(list))
         self._decoded: dict[int, dict[tuple[int, int], tuple[Image, Mask]]] = defaultdict(dict)
+        self._strips: dict[int, dict[tuple[int | None, ...], Image | None]] = defaultdict(dict)
         for tile in tiles:
             self._rows[tile.cell.row][tile.cell.column].append(tile)
 
@@ -135,6 +136,7 @@ class Neighbours:
         """Yield the tiles of a box of cells row by row; rows more than ``rim`` above are forgotten."""
         for row in range(rows[0], rows[1] + 1):
             self._decoded.pop(row - rim - 1, None)
+            self._strips.pop(row - 1, None)
             cells = self._rows.get(row, {})
             for column in sorted(cells):
                 if columns[0] <= column <= columns[1]:
@@ -151,6 +153,42 @@ class Neighbours:
                 if near is not None:
                     images[column, row] = self._image(near, row, column)
         return paste(images, columns, rows)
+
+    def window(self, tile: TileRow, window_tiles: int, size_px: int) -> Image:
+        """Return the window of a tile, see ``cut_window``.
+
+        Where its pixels end with the tiles', columns of tiles are shrunk once for all windows that they are in.
+        """
+        reach, strip_px = window_tiles // 2, size_px // window_tiles
+        y_px, height_px = _span_px(grid(self._gallery.grid), tile.cell, window_tiles)
+        # windows of Web Mercator reach out of their tiles by part of a pixel, which takes the window's mean colour
+        inside = abs(y_px - TILE_PX / 2) + height_px / 2 <= window_tiles * TILE_PX / 2
+        if inside and window_tiles % 2 and strip_px * window_tiles == size_px and TILE_PX % strip_px == 0:
+            columns = range(tile.cell.column - reach, tile.cell.column + reach + 1)
+            strips = [self._strip(tile, column, reach, strip_px) for column in columns]
+            whole = [strip for strip in strips if strip is not None]
+            if len(whole) == len(strips):
+                return np.hstack(whole)
+        image, valid = self.around(tile, reach)
+        return cut_window(grid(self._gallery.grid), tile.cell, window_tiles, image, valid, size_px)
+
+    def _strip(self, tile: TileRow, column: int, reach: int, strip_px: int) -> Image | None:
+        """Return what a column of tiles adds to a window, None where a pixel is missing."""
+        rows = range(tile.cell.row - reach, tile.cell.row + reach + 1)
+        near = [(row, self._nearest(tile, column, row)) for row in rows]
+        key = (column, *(None if other is None else other.id for _, other in near))
+        strips = self._strips[tile.cell.row]
+        if key not in strips:
+            images = [self._image(other, row, column) for row, other in near if other is not None]
+            complete = len(images) == len(rows) and all(valid.all() for _, valid in images)
+            strips[key] = self._shrunk(tile.cell, [image for image, _ in images], strip_px) if complete else None
+        return strips[key]
+
+    def _shrunk(self, cell: Cell, images: list[Image], strip_px: int) -> Image:
+        y_px, height_px = _span_px(grid(self._gallery.grid), cell, len(images))
+        y_px += (len(images) - 1) / 2 * TILE_PX
+        size = strip_px, len(images) * strip_px
+        return imagery.window(np.vstack(images), None, TILE_PX / 2, y_px, TILE_PX, height_px, *size)
 
     def _nearest(self, tile: TileRow, column: int, row: int) -> TileRow | None:
         if (column, row) == (tile.cell.column, tile.cell.row):
@@ -173,7 +211,6 @@ def _days_apart(a: TileRow, b: TileRow) -> float:
 
 
 def _cuts(
-    gallery: Gallery,
     tiles: Neighbours,
     pending: dict[EmbeddingSet, set[int]],
     size_px: int,
@@ -181,14 +218,11 @@ def _cuts(
     rows: tuple[int, int],
 ) -> Iterator[tuple[int, int, Image]]:
     """Yield set, tile and window of everything that a block lacks."""
-    tile_grid = grid(gallery.grid)
     rim = max(each.window_tiles for each in pending) // 2
     for tile in tiles.walk(columns, rows, rim):
         wanted = [each for each, ids in pending.items() if tile.id in ids]
-        if wanted:
-            image, valid = tiles.around(tile, rim)
-            for each in wanted:
-                yield each.id, tile.id, cut_window(tile_grid, tile.cell, each.window_tiles, image, valid, size_px)
+        for each in wanted:
+            yield each.id, tile.id, tiles.window(tile, each.window_tiles, size_px)
 
 
 def cut_window(tile_grid: TileGrid, cell: Cell, window_tiles: int, image: Image, valid: Mask, size_px: int) -> Image:
@@ -205,14 +239,18 @@ def cut_window(tile_grid: TileGrid, cell: Cell, window_tiles: int, image: Image,
     Returns:
         (size_px, size_px, 3) uint8 RGB.
     """
+    rim_px, width_px = (len(image) - TILE_PX) / 2, float(window_tiles * TILE_PX)
+    y_px, height_px = _span_px(tile_grid, cell, window_tiles)
+    return imagery.window(image, valid, TILE_PX / 2 + rim_px, y_px + rim_px, width_px, height_px, size_px)
+
+
+def _span_px(tile_grid: TileGrid, cell: Cell, window_tiles: int) -> tuple[float, float]:
+    """Return where a window's middle lies, in pixels from the top of its tile, and how high it is."""
     lon, lat = cell_center(tile_grid, cell)
-    x, y = tile_grid.to_pixels(np.array(lon), np.array(lat), cell.level)
-    rim_px = (len(image) - TILE_PX) / 2
+    _, y = tile_grid.to_pixels(np.array(lon), np.array(lat), cell.level)
     # at the pole itself, where tiles of level 1 have their middle, a window would have no height
     east_m, north_m = ground_resolution_m(tile_grid, cell.level, min(max(lat, -MAX_LAT_DEG), MAX_LAT_DEG))
-    width_px = float(window_tiles * TILE_PX)
-    x_px, y_px = float(x) - cell.column * TILE_PX + rim_px, float(y) - cell.row * TILE_PX + rim_px
-    return imagery.window(image, valid, x_px, y_px, width_px, width_px * east_m / north_m, size_px)
+    return float(y) - cell.row * TILE_PX, window_tiles * TILE_PX * east_m / north_m
 
 
 def _embedded(model: Embedder, cuts: Iterable[tuple[int, int, Image]]) -> Iterator[Vectors]:

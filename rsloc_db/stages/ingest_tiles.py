@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ from rsloc_db.stages.workers import in_order
 from rsloc_db.types import Cell, Failure, Progress, Tile
 
 BATCH = 128
-"""Tiles of a batch, the most that a kill loses: about 2 MB of RSLoc's tiles."""
+"""Tiles of a batch, which a worker checks: about 2 MB of RSLoc's tiles."""
+COMMIT_S = 1.0
+"""Batches are committed as often, which is the most that a kill loses: the disk is waited for once in many batches."""
 
+Checked = tuple[list[Tile | Failure], list[str | None]]
 Item = TypeVar("Item")
 
 
@@ -47,6 +51,7 @@ class TileLoad:
     gallery: Gallery | None
     added: int = 0
     failures: int = 0
+    _opened: bool = False
 
     def run(self, pool: Executor, level: int, rows: int, ahead: int, progress: Progress) -> None:
         """Add the tiles that the gallery lacks of a level; ``rows`` is how many the source has."""
@@ -55,11 +60,11 @@ class TileLoad:
             return
         after = self._resume_after(level)
         progress.task(f"tiles of level {level}", rows, done if after else 0)
-        opened = False
-        batches = self._new(_batches(self.reader.tiles(level, after), BATCH), progress)
-        for batch, reasons in in_order(pool, check, batches, ahead):
-            opened = self._save(level, batch, reasons, opened)
-            progress.advance(len(batch))
+        batches = _batches(self.reader.tiles(level, after), BATCH)
+        results = in_order(pool, check, self._new(batches, progress) if done else batches, ahead)
+        self._opened = False
+        while self._save_some(level, results, progress):
+            pass
 
     def _is_complete(self, done: int, rows: int) -> bool:
         """Tell whether nothing can be new: the gallery was completed from this very source, which has not grown."""
@@ -91,21 +96,32 @@ class TileLoad:
             if new:
                 yield new
 
-    def _save(self, level: int, batch: list[Tile | Failure], reasons: list[str | None], opened: bool) -> bool:
-        """Keep a batch, in one transaction; return whether the gallery has taken tiles of this source and level."""
-        tiles, failures = _sort(batch, reasons)
+    def _save_some(self, level: int, results: Iterator[Checked], progress: Progress) -> bool:
+        """Keep the batches of a second in one transaction, and at once what takes a gallery out of the search.
+
+        Returns whether there may be more.
+        """
+        opened, until = self._opened, time.monotonic() + COMMIT_S
         with self.conn.transaction():
-            gallery = self.gallery or self._create()
-            if tiles and not opened:
-                galleries.reopen_gallery(self.conn, gallery.id, level, self.reader.kind, self.source)
-            boxes = [(tile, cell_bounds(grid(gallery.grid), tile.cell)) for tile in tiles]
-            added = galleries.add_tiles(self.conn, gallery.id, boxes, with_images=self.images == "stored")
-            self._forget_windows(gallery, level, added)
-            galleries.add_failures(self.conn, gallery.id, failures)
-        self.gallery = gallery
+            for batch, reasons in results:
+                self._save(level, batch, reasons)
+                progress.advance(len(batch))
+                if opened != self._opened or time.monotonic() > until:
+                    return True
+        return False
+
+    def _save(self, level: int, batch: list[Tile | Failure], reasons: list[str | None]) -> None:
+        tiles, failures = _sort(batch, reasons)
+        gallery = self.gallery = self.gallery or self._create()
+        if tiles and not self._opened:
+            galleries.reopen_gallery(self.conn, gallery.id, level, self.reader.kind, self.source)
+            self._opened = True
+        boxes = [(tile, cell_bounds(grid(gallery.grid), tile.cell)) for tile in tiles]
+        added = galleries.add_tiles(self.conn, gallery.id, boxes, with_images=self.images == "stored")
+        self._forget_windows(gallery, level, added)
+        galleries.add_failures(self.conn, gallery.id, failures)
         self.added += len(added)
         self.failures += len(failures)
-        return opened or bool(tiles)
 
     def _create(self) -> Gallery:
         return galleries.create_gallery(
