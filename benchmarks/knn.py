@@ -5,8 +5,9 @@
 The vectors are those of an ingested gallery; of each window width random subsets are copied into a schema of their own,
 which is dropped at the end, and indexed there; "all" is the gallery's own table and index. The patches are those that
 retrieval cuts from the queries, a random choice of ``--patches`` a width; they are searched in one statement, the
-package's own, or in one call of FAISS on one thread. k is what retrieval asks for. Recall is the share of the first k
-that are as near as the k-th of an exact search (equal windows are equally near, whichever of them is returned).
+package's own, or in one call of FAISS on one thread. k is what retrieval asks for. CPU is the server process's (FAISS:
+this one's), which other work on the machine changes least. Recall is the share of the first k that are as near as the
+k-th of an exact search (equal windows are equally near, whichever of them is returned).
 Then whole queries are searched and stored as ``localize`` does (``knn_query.py``); what they leave is deleted.
 
 Needs the extra ``bench``. Prints markdown; progress goes to stderr.
@@ -75,28 +76,47 @@ SELECT tile_id, binary_quantize(vector::{vector})::{bit} AS bits FROM {table}
 """
 
 
+Found = tuple[float, float, float]
+"""Milliseconds a patch, those of CPU (not a number where that cannot be told), and recall."""
+
+
 @dataclass(frozen=True)
 class Line:
-    """A line of the table; ``ms`` is a patch's."""
+    """A line of the table; ``ms`` and ``cpu_ms`` are a patch's."""
 
     window: int
     n: int
     method: str
     ms: float
+    cpu_ms: float
     recall: float
 
+    @property
+    def cost(self) -> float:
+        """What is compared: CPU, which other work on the machine changes least, else the clock's."""
+        return self.ms if np.isnan(self.cpu_ms) else self.cpu_ms
 
-def in_database(conn: Connection, place: Place, text: sql.Composed, repeats: int) -> tuple[float, float]:
-    """Run a statement that yields (patch, tile, ...), and return milliseconds a patch, of the best run, and recall."""
-    values, best = place.sample.parameters, np.inf
+
+def in_database(conn: Connection, place: Place, text: sql.Composed, repeats: int) -> Found:
+    """Run a statement that yields (patch, tile, ...); the best run counts."""
+    values, best, least = place.sample.parameters, np.inf, np.inf
     for _ in range(repeats):
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), server_cpu_s(conn)
         rows = conn.execute(text, values).fetchall()
         best = min(best, time.perf_counter() - began)
+        least = min(server_cpu_s(conn) - worked, least)
     patches, tiles = (np.array([row[i] for row in rows], np.int64) for i in (0, 1))
     at = np.searchsorted(place.tile_ids, tiles)
     count = len(place.sample.rows)
-    return 1000 * best / count, place.recall([at[patches == i] for i in range(count)])
+    return 1000 * best / count, 1000 * least / count, place.recall([at[patches == i] for i in range(count)])
+
+
+def server_cpu_s(conn: Connection) -> float:
+    """Return the seconds of CPU that a connection's server process has had; not a number if it runs elsewhere."""
+    process = Path(f"/proc/{conn.info.backend_pid}")
+    if not process.is_dir() or b"postgres:" not in (process / "cmdline").read_bytes():
+        return np.nan
+    return int((process / "schedstat").read_text().split()[0]) / 1e9
 
 
 def scans(place: Place) -> int:
@@ -104,7 +124,7 @@ def scans(place: Place) -> int:
     return REPEATS if len(place.tile_ids) <= LARGE else 1
 
 
-def hnsw(conn: Connection, place: Place, ef: int) -> tuple[float, float]:
+def hnsw(conn: Connection, place: Place, ef: int) -> Found:
     """Search by the index in the database, as the package does."""
     text = search_statement(place.table, place.sample.target.dimensions, "mercator", exact=False, sent=True)
     with conn.transaction():
@@ -112,14 +132,14 @@ def hnsw(conn: Connection, place: Place, ef: int) -> tuple[float, float]:
         return in_database(conn, place, text, REPEATS)
 
 
-def exact(conn: Connection, place: Place) -> tuple[float, float]:
+def exact(conn: Connection, place: Place) -> Found:
     """Compare all vectors in the database, as the package does."""
     text = search_statement(place.table, place.sample.target.dimensions, "mercator", exact=True, sent=True)
     with conn.transaction():
         return in_database(conn, place, text, scans(place))
 
 
-def bits(conn: Connection, place: Place) -> Iterator[tuple[str, float, float]]:
+def bits(conn: Connection, place: Place) -> Iterator[tuple[str, Found]]:
     """Search a table of bits by Hamming distance and rank the nearest exactly: yields method, milliseconds, recall."""
     dimensions = place.sample.target.dimensions
     names = {
@@ -139,17 +159,17 @@ def bits(conn: Connection, place: Place) -> Iterator[tuple[str, float, float]]:
         with conn.transaction():
             text = sql.SQL(BITS).format(**names, reranked=sql.Literal(reranked))
             found = in_database(conn, place, text, scans(place))
-        yield f"bits, {reranked:,} ranked again ({size / len(place.tile_ids):.0f} bytes a row)", *found
+        yield f"bits, {reranked:,} ranked again ({size / len(place.tile_ids):.0f} bytes a row)", found
     conn.execute(sql.SQL("DROP TABLE {bits}").format(**names))
 
 
-def in_faiss(place: Place, index: faiss.Index) -> tuple[float, float]:
+def in_faiss(place: Place, index: faiss.Index) -> Found:
     """Search by FAISS on one thread."""
     faiss.omp_set_num_threads(1)
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     _, found = index.search(place.sample.vectors, place.sample.k)
-    seconds = time.perf_counter() - began
-    return 1000 * seconds / len(found), place.recall([rows[rows >= 0] for rows in found])
+    seconds, cpu_s = time.perf_counter() - began, time.process_time() - worked
+    return 1000 * seconds / len(found), 1000 * cpu_s / len(found), place.recall([rows[rows >= 0] for rows in found])
 
 
 def faiss_hnsw(vectors: Vectors, threads: int) -> faiss.IndexHNSWFlat:
@@ -169,26 +189,27 @@ def measure(conn: Connection, place: Place, efs: list[int], graph_threads: int) 
     kept = ef_search(sample.k)
     efs = sorted({max(ef, sample.k) for ef in efs} | {kept})
 
-    def line(method: str, ms: float, recall: float) -> Line:
-        say(f"  {method}: {ms:.2f} ms, recall {recall:.4f}")
-        return Line(sample.target.window_tiles, len(place.tile_ids), method, ms, recall)
+    def line(method: str, found: Found) -> Line:
+        ms, cpu_ms, recall = found
+        say(f"  {method}: {ms:.2f} ms, {cpu_ms:.2f} of CPU, recall {recall:.4f}")
+        return Line(sample.target.window_tiles, len(place.tile_ids), method, *found)
 
     flat = faiss.IndexFlatIP(place.vectors.shape[1])
     flat.add(place.vectors)
     place.kth = flat.search(sample.vectors, sample.k)[0][:, -1]
-    yield line("FAISS, exact", *in_faiss(place, flat))
+    yield line("FAISS, exact", in_faiss(place, flat))
     del flat
-    yield line("database, exact", *exact(conn, place))
+    yield line("database, exact", exact(conn, place))
     if place.has_hnsw:
         for ef in efs:
-            yield line(f"database, HNSW, ef {ef}{' *' if ef == kept else ''}", *hnsw(conn, place, ef))
-    for found in bits(conn, place):
-        yield line(f"database, {found[0]}", *found[1:])
+            yield line(f"database, HNSW, ef {ef}{' *' if ef == kept else ''}", hnsw(conn, place, ef))
+    for method, found in bits(conn, place):
+        yield line(f"database, {method}", found)
     if graph_threads:
         graph = faiss_hnsw(place.vectors, graph_threads)
         for ef in efs:
             graph.hnsw.efSearch = ef
-            yield line(f"FAISS, HNSW, ef {ef}", *in_faiss(place, graph))
+            yield line(f"FAISS, HNSW, ef {ef}", in_faiss(place, graph))
 
 
 def measure_set(conn: Connection, sample: Sample, sizes: list[str], efs: list[int], threads: int) -> Iterator[Line]:
@@ -214,15 +235,16 @@ def print_lines(lines: list[Line], sample: Sample) -> None:
     """Print the table of all ways to search an embedding set."""
     window = sample.target.window_tiles
     print(f"\n### Windows of {window} x {window} tiles: the nearest {sample.k} of {len(sample.rows)} patches\n")
-    print("| n | search | ms a patch | times the package's HNSW | recall |\n|---|---|---|---|---|")
+    print("| n | search | ms a patch | CPU, ms | times the package's HNSW | recall |\n|---|---|---|---|---|---|")
     for each in lines:
-        base = next((o.ms for o in lines if o.n == each.n and o.method.endswith("*")), np.nan)
-        print(f"| {each.n:,} | {each.method} | {each.ms:.3g} | {each.ms / base:.2f} | {each.recall:.4f} |", flush=True)
+        base = next((o.cost for o in lines if o.n == each.n and o.method.endswith("*")), np.nan)
+        cost = f"{each.ms:.3g} | {each.cpu_ms:.3g} | {each.cost / base:.2f}"
+        print(f"| {each.n:,} | {each.method} | {cost} | {each.recall:.4f} |", flush=True)
 
 
 def print_growth(lines: list[Line], samples: list[Sample]) -> None:
-    """Print how milliseconds grow with n: the exponent from each size to the next."""
-    print("\n### Growth: exponent of milliseconds a patch in n (0.5: the square root)\n")
+    """Print how the cost of a patch grows with n: the exponent from each size to the next."""
+    print("\n### Growth: exponent of CPU a patch in n (0.5: the square root)\n")
     print("| window | search | from n | to n | exponent |\n|---|---|---|---|---|")
     kinds: list[tuple[str, Callable[[str], bool]]] = [
         ("HNSW *", lambda method: method.endswith("*")),
@@ -232,7 +254,7 @@ def print_growth(lines: list[Line], samples: list[Sample]) -> None:
         for name, fits in kinds:
             own = [each for each in lines if each.window == window and fits(each.method)]
             for a, b in pairwise(own):
-                power = np.log(b.ms / a.ms) / np.log(b.n / a.n)
+                power = np.log(b.cost / a.cost) / np.log(b.n / a.n)
                 print(f"| {window} | {name} | {a.n:,} | {b.n:,} | {power:.2f} |")
 
 
