@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ground import ground_size_m
 from numpy.typing import NDArray
+from psycopg import sql
 from sources import rows as source_rows
 from sources import square, write_ge_tiles
 
@@ -18,10 +19,10 @@ import rsloc_db
 from rsloc_db.api import read_polygon
 from rsloc_db.db import runs
 from rsloc_db.db.connection import Connection, connect
-from rsloc_db.db.embeddings import list_sets
+from rsloc_db.db.embeddings import list_sets, partition_name
 from rsloc_db.db.indexes import complete_set
 from rsloc_db.db.runs import Key, PatchRow, Target
-from rsloc_db.db.search import search
+from rsloc_db.db.search import ef_search, search, search_statement
 from rsloc_db.frames import Frame, add_offset, ground_distance_m
 from rsloc_db.grids import nominal_resolution_m
 from rsloc_db.models import embedder
@@ -207,6 +208,29 @@ def test_nearest_tiles_equal_a_direct_search(conn: Connection, key: Key, tmp_pat
         np.testing.assert_allclose([here[tile] for tile, *_ in found], [s for *_, s in found], atol=1e-3)
 
 
+def test_patches_are_stored_as_they_are(conn: Connection, key: Key) -> None:
+    row = PatchRow(15, 3, 10.5, 20.25, 768.0, 700.5, -1234.567, 0.1, 43.0, 50.5, 30.0, 1.25)
+    vector = np.random.default_rng(3).normal(size=(1, 5)).astype(np.float32)
+    runs.copy_patches(conn, key, [row], vector)
+    names = ", ".join(field.name for field in fields(PatchRow))
+    (*stored, kept) = conn.execute(f"SELECT {names}, vector FROM patch").fetchone()
+    assert PatchRow(*stored) == row
+    np.testing.assert_array_equal(kept.to_numpy(), vector[0].astype(np.float16))
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_vectors_sent_to_a_replica_are_read_once(conn: Connection, key: Key, tmp_path: Path, exact: bool) -> None:
+    """Not once for each tile that they are compared with, which takes far longer than the comparison."""
+    rsloc_db.ingest(write_ge_tiles(tmp_path / "land.db", square(3)), windows=(1,), workers=1)
+    target = the_target(conn)
+    text = search_statement(partition_name(target.set_id), target.dimensions, "mercator", exact=exact, sent=True)
+    sent = {"ids": [1], "east": [0.0], "north": [0.0], "low": [0.0], "high": [90.0], "vectors": ["[1,2]"]}
+    values = {**sent, "limit": 5, "within": None}
+    plan = [row[0] for row in conn.execute(sql.SQL("EXPLAIN (VERBOSE) ") + text, values)]
+    (reading,) = [line for line in plan if "(s.vector)::halfvec" in line]
+    assert reading.strip().startswith("Output: s.id")
+
+
 def test_only_tiles_of_the_band_are_found(conn: Connection, key: Key, tmp_path: Path) -> None:
     rsloc_db.ingest(write_ge_tiles(tmp_path / "land.db", square(8)), windows=(1,), workers=1)
     target = the_target(conn)
@@ -232,6 +256,11 @@ def test_within_limits_exactly(conn: Connection, key: Key, tmp_path: Path) -> No
     search(conn, key, target, "mercator", limit=100, within=read_polygon(triangle))
     for (found,) in conn.execute("SELECT array_agg(tile_id ORDER BY tile_id) FROM hit GROUP BY patch_id"):
         assert found == inside
+
+
+@pytest.mark.parametrize("limit", [1, 33, 100, 700, 1000])
+def test_hnsw_looks_through_enough_to_return_what_is_asked_for(limit: int) -> None:
+    assert max(limit, 100) <= ef_search(limit) <= 1000
 
 
 def test_hnsw_search_uses_its_index_and_finds_enough(

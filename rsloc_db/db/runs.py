@@ -72,6 +72,10 @@ class PatchRow:
     zoom: float = 1.0
 
 
+_PATCH_TYPES = ("int2", "int2", *("float4",) * 4, "float8", "float8", *("float4",) * 4)
+"""Types of the columns that a ``PatchRow`` fills, in its order."""
+
+
 @dataclass(frozen=True, slots=True)
 class CliqueRow:
     """A clique as stored; lon, lat in degrees."""
@@ -198,10 +202,12 @@ def set_query_size(conn: Connection, query_id: int, width_px: int, height_px: in
 def copy_patches(conn: Connection, key: Key, patches: Sequence[PatchRow], vectors: NDArray[np.float32]) -> None:
     """Store patches with their vectors, (N, D) float32."""
     columns = [field.name for field in fields(PatchRow)]
-    with conn.cursor().copy(f"COPY patch (run_id, query_id, {', '.join(columns)}, vector) FROM STDIN") as copy:
+    to = f"patch (run_id, query_id, {', '.join(columns)}, vector)"
+    with conn.cursor().copy(f"COPY {to} FROM STDIN (FORMAT BINARY)") as copy:
+        copy.set_types(["int4", "int8", *_PATCH_TYPES, "halfvec"])
         for p, vector in zip(patches, vectors, strict=True):
             row = (getattr(p, column) for column in columns)
-            copy.write_row((key.run_id, key.query_id, *row, HalfVector(vector).to_text()))
+            copy.write_row((key.run_id, key.query_id, *row, HalfVector(vector)))
 
 
 def find_cliques(conn: Connection, key: Key, target: Target, *, limit: int, p_hit: float) -> None:

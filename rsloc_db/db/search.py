@@ -7,11 +7,15 @@ from typing import Any
 from psycopg import sql
 
 from rsloc_db.db.connection import Connection, statement
+from rsloc_db.db.embeddings import partition_name
 from rsloc_db.db.runs import Key, Target
 from rsloc_db.types import Json, Pixels
 
 EXACT_WITHIN = 30_000
 """A search inside a polygon that fewer tiles touch compares all of them; the index would rarely hit any."""
+EF_SEARCH = 400
+"""What HNSW looks through, at least. Recall depends on it, and hardly on how many tiles are asked for: of 20,000 it
+finds .96 to .97 with 100, .99 with 200 and .997 with 400 (benchmarks/knn.py); larger sets need more."""
 
 
 def search(
@@ -37,28 +41,43 @@ def search(
     """
     place = {"gallery_id": target.gallery_id, "level": target.level, "window_tiles": target.window_tiles}
     values: Json = {**key.columns, **place, "limit": limit, "within": within}
+    partition = partition_name(target.set_id)
     with (reader or conn).transaction():
         exact = target.index_kind == "exact" or (within is not None and _is_small(reader or conn, values))
         if not exact:
-            # HNSW returns at most ef_search rows, silently
-            ef_search = str(min(1000, max(2 * limit, 100)))
-            (reader or conn).execute(statement("prepare_hnsw"), {"ef_search": ef_search})
+            (reader or conn).execute(statement("prepare_hnsw"), {"ef_search": str(ef_search(limit))})
         if reader is None:
-            text = _search_statement(target, pixels, "patches_stored", exact=exact)
+            text = search_statement(partition, target.dimensions, pixels, exact=exact)
             conn.execute(statement("insert_hits").format(search=text), values)
         else:
-            text = _search_statement(target, pixels, "patches_sent", exact=exact)
+            text = search_statement(partition, target.dimensions, pixels, sent=True, exact=exact)
             _keep(conn, values, reader.execute(text, {**values, **_patches(conn, values)}).fetchall())
         if not exact:
             (reader or conn).execute(statement("finish_hnsw"))
 
 
-def _search_statement(target: Target, pixels: Pixels, patches: str, *, exact: bool) -> sql.Composed:
+def ef_search(limit: int) -> int:
+    """Return how much of the graph to look through for ``limit`` tiles: HNSW returns at most so many, silently."""
+    return min(1000, max(2 * limit, EF_SEARCH))
+
+
+def search_statement(
+    table: sql.Identifier, dimensions: int, pixels: Pixels, *, exact: bool, sent: bool = False
+) -> sql.Composed:
+    """Return the statement that finds the nearest tiles of patches, with their votes.
+
+    Args:
+        table: where the vectors are: columns tile_id and vector.
+        dimensions: length of a vector.
+        pixels: unit of the patches' offsets.
+        exact: compare all of them, else use the table's HNSW index, for which ``prepare_hnsw`` must have run.
+        sent: patches are sent along as parameters, else they are read where they are stored.
+    """
     return statement("search_exact" if exact else "search_hnsw").format(
-        vector=sql.SQL(f"halfvec({target.dimensions})"),
-        partition=sql.Identifier(f"embedding_{target.set_id}"),
+        vector=sql.SQL("halfvec({})").format(sql.Literal(dimensions)),
+        partition=table,
         vote=statement(f"vote_{pixels}"),
-        patches=statement(patches),
+        patches=statement("patches_sent" if sent else "patches_stored"),
     )
 
 

@@ -8,7 +8,7 @@ eighth of a tile) of each of the gallery's: misalignment costs more than season 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import cv2
@@ -64,25 +64,41 @@ def retrieve(
     Returns:
         The number of patches.
     """
+    found: list[PatchRow] = []
+    for patches, vectors in embedded(query, targets, embedder, options):
+        copy_patches(conn, key, patches, vectors)
+        found += patches
+    for target, hits in searches(targets, found, options):
+        search(conn, key, target, query.frame.scale.pixels, limit=hits, within=options.within, reader=reader)
+    return len(found)
+
+
+def embedded(
+    query: Query, targets: Sequence[Target], embedder: Embedder, options: Options
+) -> Iterator[tuple[list[PatchRow], NDArray[np.float32]]]:
+    """Yield the patches of a query in each of its poses, with their vectors, (N, D) float32."""
     levels = sorted({t.level for t in targets})
     tried = poses(options)
     most = max(FREE_PATCHES // len(tried), ENOUGH_PATCHES) if options.free else options.patches
-    found: list[PatchRow] = []
     for pose in tried:
         upright = query.posed(pose).upright(UPRIGHT_SHRINK)
         patches = [p for level in levels for p in _cut_level(upright, targets, level, most, widest=options.free)]
         if patches:
             vectors = embed_patches(upright.image, upright.valid, patches, embedder)
-            copy_patches(conn, key, [_in_query(p, query.frame.posed(pose), upright.frame) for p in patches], vectors)
-            found += patches
-    widest = {level: max((p.window_tiles for p in found if p.level == level), default=1) for level in levels}
+            yield [_in_query(p, query.frame.posed(pose), upright.frame) for p in patches], vectors
+
+
+def searches(targets: Sequence[Target], patches: Sequence[PatchRow], options: Options) -> Iterator[tuple[Target, int]]:
+    """Yield which embedding sets to search for the patches of a query, and for how many tiles a patch."""
+    widest: dict[int, int] = {}
+    for p in patches:
+        widest[p.level] = max(p.window_tiles, widest.get(p.level, 1))
+    # narrow windows are many, and only those in phase with the grid are right: these are found among the first
+    asked = options.hits // 2 if options.free else options.hits
     for target in targets:
-        # narrow windows are many, and only those in phase with the grid are right: these are found among the first
-        asked = options.hits // 2 if options.free else options.hits
-        hits = max(asked * target.window_tiles // widest[target.level], MIN_HITS)
-        if found and target.window_tiles <= widest[target.level]:
-            search(conn, key, target, query.frame.scale.pixels, limit=hits, within=options.within, reader=reader)
-    return len(found)
+        reach = widest.get(target.level, 1)
+        if patches and target.window_tiles <= reach:
+            yield target, max(asked * target.window_tiles // reach, MIN_HITS)
 
 
 def _in_query(patch: PatchRow, posed: Frame, upright: Frame) -> PatchRow:

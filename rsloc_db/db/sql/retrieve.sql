@@ -29,10 +29,13 @@ SELECT id, east_offset, north_offset, min_abs_lat_deg, max_abs_lat_deg, vector F
 WHERE run_id = %(run_id)s AND query_id = %(query_id)s AND level = %(level)s AND window_tiles = %(window_tiles)s;
 
 -- name: patches_sent
--- The same, sent along to a replica, which does not have them yet.
-SELECT id, east_offset, north_offset, min_abs_lat_deg, max_abs_lat_deg, vector::halfvec
-FROM unnest(%(ids)s::bigint[], %(east)s::float8[], %(north)s::float8[], %(low)s::real[], %(high)s::real[],
-            %(vectors)s::text[]) AS sent (id, east_offset, north_offset, min_abs_lat_deg, max_abs_lat_deg, vector);
+-- The same, sent along to a replica, which does not have them yet. Materialised, or a vector's text would be read anew
+-- for every tile that the patch is compared with.
+WITH sent AS MATERIALIZED (
+    SELECT id, east_offset, north_offset, min_abs_lat_deg, max_abs_lat_deg, vector::halfvec
+    FROM unnest(%(ids)s::bigint[], %(east)s::float8[], %(north)s::float8[], %(low)s::real[], %(high)s::real[],
+                %(vectors)s::text[]) AS s (id, east_offset, north_offset, min_abs_lat_deg, max_abs_lat_deg, vector)
+) SELECT * FROM sent;
 
 -- name: insert_hits
 -- Keep the tiles that a search finds.
