@@ -46,8 +46,19 @@ def build_memory_mb(count: int, dimensions: int, maintenance_mb: int, cache_mb: 
     return needed, min(needed, max(maintenance_mb, cache_mb // CACHE_SHARE, BUILD_MIN_MB))
 
 
+def count_vectors(conn: Connection, of: EmbeddingSet) -> int:
+    """Return how many vectors a set has."""
+    row = conn.execute(statement("embedding_count"), {"set_id": of.id}).fetchone()
+    return int(row[0]) if row else 0
+
+
 def complete_set(
-    conn: Connection, watcher: Connection, of: EmbeddingSet, progress: Progress, wanted: IndexChoice = "auto"
+    conn: Connection,
+    watcher: Connection,
+    of: EmbeddingSet,
+    progress: Progress,
+    wanted: IndexChoice = "auto",
+    at_once: int = 1,
 ) -> str:
     """Index a set whose vectors are all there, so that it is searched, and return its index kind.
 
@@ -59,14 +70,14 @@ def complete_set(
         of: the set.
         progress: where the build reports to.
         wanted: the kind of index; auto chooses by size.
+        at_once: how many sets are completed at the same time, which share the server's memory.
     """
-    row = conn.execute(statement("embedding_count"), {"set_id": of.id}).fetchone()
-    count = int(row[0]) if row else 0
+    count = count_vectors(conn, of)
     kind = choose_index(count, wanted)
     _drop_spares(conn, of)
     if kind == "hnsw":
         progress.task(f"index level {of.level}, {of.window_tiles} x {of.window_tiles}", count)
-        _build(conn, watcher, of, count, progress)
+        _build(conn, watcher, of, count, progress, at_once)
     conn.execute(statement("embedding_analyze").format(partition=partition_name(of.id)))
     with conn.transaction():
         _rename(conn, index_name(of.id), index_name(of.id, "_old"))
@@ -86,9 +97,11 @@ def _rename(conn: Connection, old: sql.Identifier, new: sql.Identifier) -> None:
     conn.execute(statement("embedding_index_rename").format(index=old, name=new))
 
 
-def _build(conn: Connection, watcher: Connection, of: EmbeddingSet, count: int, progress: Progress) -> None:
+def _build(
+    conn: Connection, watcher: Connection, of: EmbeddingSet, count: int, progress: Progress, at_once: int
+) -> None:
     """Build a set's next index in a thread while this one follows it; an interrupt cancels the build."""
-    memory_mb, workers = _resources(conn, of, count, progress)
+    memory_mb, workers = _resources(conn, of, count, progress, at_once)
     with ThreadPoolExecutor(1) as thread:
         built = thread.submit(_create_index, conn, of, memory_mb, workers)
         try:
@@ -99,11 +112,11 @@ def _build(conn: Connection, watcher: Connection, of: EmbeddingSet, count: int, 
         built.result()
 
 
-def _resources(conn: Connection, of: EmbeddingSet, count: int, progress: Progress) -> tuple[int, int]:
+def _resources(conn: Connection, of: EmbeddingSet, count: int, progress: Progress, at_once: int) -> tuple[int, int]:
     """Return the memory in MiB and the parallel workers for a build, from what the server has."""
     row = conn.execute(statement("server_resources")).fetchone()
     maintenance_mb, cache_mb, workers = row or (BUILD_MIN_MB, 0, 0)
-    needed_mb, memory_mb = build_memory_mb(count, of.dimensions, maintenance_mb, cache_mb)
+    needed_mb, memory_mb = build_memory_mb(count, of.dimensions, maintenance_mb // at_once, cache_mb // at_once)
     if memory_mb < needed_mb:
         progress.note(
             f"the index needs {needed_mb:,} MB to be built fast, the server has {memory_mb:,} MB for it: "

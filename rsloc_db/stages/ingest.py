@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
 from typing import get_args
 
 import psycopg
@@ -28,6 +30,8 @@ from rsloc_db.stages.workers import crew
 from rsloc_db.types import Progress, Silent
 
 MAX_WINDOW = 15
+BUILDS = 2
+"""Indexes that are built at the same time."""
 TILE_BYTES, IMAGE_OVERHEAD_BYTES, VECTOR_OVERHEAD_BYTES = 520, 450, 90
 """Measured bytes a row beside its data: tile with its four indexes; image in its chunks; vector with its key."""
 
@@ -300,8 +304,46 @@ def index_gallery(
 def _complete(
     conn: Connection, url: str, sets: Sequence[EmbeddingSet], index: IndexChoice, progress: Progress
 ) -> list[str]:
-    with closing(connect(url, autocommit=True)) as watcher:
-        return [indexes.complete_set(conn, watcher, each, progress, index) for each in sets]
+    """Complete embedding sets, several at a time: pgvector before 0.8.2 builds an index on one core."""
+    at_once = min(BUILDS, len(sets))
+    with ExitStack() as stack:
+        links = [stack.enter_context(closing(connect(url, autocommit=True))) for _ in range(2 * at_once)]
+        free = Queue[tuple[Connection, Connection]]()
+        for pair in zip(links[::2], links[1::2], strict=True):
+            free.put(pair)
+
+        def complete(of: EmbeddingSet) -> str:
+            builder, watcher = free.get()
+            try:
+                return indexes.complete_set(builder, watcher, of, bar, index, at_once)
+            finally:
+                free.put((builder, watcher))
+
+        bar = progress if at_once <= 1 else _OneTask(progress, sum(indexes.count_vectors(conn, of) for of in sets))
+        with ThreadPoolExecutor(max(at_once, 1)) as pool:
+            try:
+                return list(pool.map(complete, sets))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for link in links:
+                    link.cancel_safe()
+                raise
+
+
+class _OneTask(Silent):
+    """A progress of several tasks at once, told as one."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        progress.task("indexes", total)
+
+    def advance(self, steps: int = 1) -> None:
+        """Say that some of it is done."""
+        self._progress.advance(steps)
+
+    def note(self, text: str) -> None:
+        """Say something."""
+        self._progress.note(text)
 
 
 def _delete(conn: Connection, gallery: Gallery | None) -> None:
