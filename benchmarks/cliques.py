@@ -20,21 +20,17 @@ import json
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
-import psycopg
+from databases import database
 from numpy.typing import NDArray
-from psycopg import sql
 from pyproj import Geod
 
 from rsloc_db import published
-from rsloc_db.db import runs, schema, server
+from rsloc_db.db import runs
 from rsloc_db.db.connection import Connection, connect
 from rsloc_db.db.runs import Key, PatchRow, Target
 from rsloc_db.grids import nominal_resolution_m
@@ -94,21 +90,6 @@ def read(path: Path, center: tuple[float, float]) -> Simulated:
     patch = (4 * (line - 1) + column - 1).astype(int)
     first = np.unique(patch, return_index=True)[1]
     return Simulated(center, patch, rank, similarity, lon, lat, x[first], y[first])
-
-
-@contextmanager
-def database() -> Iterator[Connection]:
-    """A connection to an empty database, dropped after."""
-    url, name = server.database_url(), f"rsloc_benchmark_{uuid.uuid4().hex[:8]}"
-    with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            own = urlsplit(url)._replace(path=f"/{name}").geturl()
-            schema.upgrade(own)
-            with connect(own) as conn:
-                yield conn
-        finally:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def load(conn: Connection, key: Key, hits: Simulated) -> None:
@@ -183,7 +164,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/hits"))
     options = parser.parse_args()
     print("share  method     queries  first  in 5  in 20   near  median s    p90 s")
-    with database() as conn:
+    with database() as url, connect(url) as conn:
         query = runs.upsert_query(conn, "simulated", "query", "", "")
         key = Key(runs.begin_run(conn, "simulated", {}, "", "0", [query]), query)
         for i, share in enumerate(options.shares):

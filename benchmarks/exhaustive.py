@@ -27,15 +27,14 @@ from scipy import fft
 from rsloc_db import correlation
 from rsloc_db.db import server
 from rsloc_db.db.connection import connect
-from rsloc_db.frames import Frame
 from rsloc_db.grids import TILE_PX
 from rsloc_db.models import embedder
-from rsloc_db.queries import QueryFile, load_image, read_queries
+from rsloc_db.queries import read_queries
 from rsloc_db.queries.truth import read_truth
 from rsloc_db.stages.exhaustive import exhaustive
 from rsloc_db.stages.localize import search_space
 from rsloc_db.stages.options import Options
-from rsloc_db.stages.query import Query
+from rsloc_db.stages.query import read_query
 from rsloc_db.stages.reference import Fit, References, to_grid
 from rsloc_db.stages.template import templates_of
 
@@ -59,7 +58,7 @@ def main() -> None:
         references = search_space(conn, embedder(), options).references
         blocks = sum(len(reference.maps.blocks(None)) for reference in references.values())
         for file in read_queries([arguments.queries])[: arguments.first]:
-            query = _load(file)
+            query = read_query(file)
             noted.clear()
             started = time.perf_counter()
             found = exhaustive(templates_of(query, references), options)
@@ -71,13 +70,6 @@ def main() -> None:
     columns = ("first s", "next s", "transforms alone s", "next / transforms", "true place first", "among all", "MB")
     times = f"{seconds[0]:.2f}", f"{following:.2f}", f"{alone:.2f}", f"{following / alone:.2f}"
     print_table(columns, [(*times, str(ranks.count(0)), str(sum(rank >= 0 for rank in ranks)), f"{memory:,.0f}")])
-
-
-def _load(file: QueryFile) -> Query:
-    image, valid = load_image(file.path)
-    if file.scale is None:
-        raise SystemExit(f"{file.path}: the size of its pixels is not known")
-    return Query(image, valid, Frame(file.scale, image.shape[1], image.shape[0]))
 
 
 @contextmanager

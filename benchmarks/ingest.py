@@ -13,23 +13,21 @@ many processes as ingest has.
 from __future__ import annotations
 
 import argparse
-import os
 import sqlite3
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import active_children
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import ingest_floors as floors
-from psycopg import sql
+from databases import database
+from reporting import commit
 
 from rsloc_db.config import settings
-from rsloc_db.db import embeddings, galleries, schema, server
+from rsloc_db.db import embeddings, galleries
 from rsloc_db.db.connection import Connection, connect
 from rsloc_db.gallery import open_gallery
 from rsloc_db.gallery.ge_tiles_file import GeTilesFile
@@ -45,19 +43,6 @@ COPY_TILES = 2000
 FLOOR_BLOCK = 64
 """Cells a side of what a bare loop decodes at a time: windows at its rim, one in thirty, lack neighbours."""
 PLAIN = "CREATE TABLE plain (level int2, tile_column int4, tile_row int4, captured_at timestamptz, data bytea)"
-
-
-@contextmanager
-def _database() -> Iterator[str]:
-    url, name = server.database_url(), f"rsloc_benchmark_{os.getpid()}"
-    with closing(connect(url, autocommit=True)) as conn:
-        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            own = urlsplit(url)._replace(path=f"/{name}").geturl()
-            schema.upgrade(own)
-            yield own
-        finally:
-            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _part(source: Path, tiles: int | None, folder: Path) -> Path:
@@ -195,24 +180,18 @@ class Bench:
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def _commit() -> str:
-    words = ["git", "rev-parse", "--short", "HEAD"]
-    found = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
-    return found.stdout.strip()
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("--tiles", type=int)
     arguments = parser.parse_args()
-    workers, commit = settings().workers, _commit()
-    with tempfile.TemporaryDirectory() as folder, _database() as url:
+    workers = settings().workers
+    with tempfile.TemporaryDirectory() as folder, database() as url:
         source = _part(arguments.source, arguments.tiles, Path(folder))
         with closing(connect(url, autocommit=True)) as conn, crew(workers) as hands:
             bench = Bench(url, conn, source, hands, workers)
-            print(f"{bench.rows} tiles, {workers} processes, commit {commit}\n")
+            print(f"{bench.rows} tiles, {workers} processes, commit {commit()}\n")
             bench.run()
 
 

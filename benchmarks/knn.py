@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -43,6 +42,7 @@ from knn_sets import (
     take_samples,
 )
 from psycopg import sql
+from reporting import commit
 
 from rsloc_db.db.connection import Connection, connect, statement
 from rsloc_db.db.embeddings import partition_name
@@ -149,10 +149,7 @@ def bits(conn: Connection, place: Place) -> Iterator[tuple[str, Found]]:
         "bit": sql.SQL("bit({})").format(sql.Literal(dimensions)),
         "patches": statement("patches_sent"),
     }
-    make = (
-        "CREATE UNLOGGED TABLE {bits} AS SELECT tile_id, binary_quantize(vector::{vector})::{bit} AS bits FROM {table}"
-    )
-    conn.execute(sql.SQL(make).format(**names))
+    conn.execute(sql.SQL(BIT_TABLE).format(**names))
     conn.execute(sql.SQL("ANALYZE {bits}").format(**names))
     size = one(conn, sql.SQL("SELECT pg_table_size({})").format(sql.Literal(f"{SCHEMA}.bits")))
     for reranked in (r for r in RERANKED if r < len(place.tile_ids)):
@@ -260,12 +257,9 @@ def print_growth(lines: list[Line], samples: list[Sample]) -> None:
 
 def print_head(conn: Connection, model: Embedder, files: int) -> None:
     """Print what was measured with what."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     server = ".".join(map(str, (conn.info.server_version // 10_000, conn.info.server_version % 10_000)))
     vector = ".".join(map(str, pgvector_version(conn)))
-    print(
-        f"commit {commit.stdout.strip()}, PostgreSQL {server}, pgvector {vector}, FAISS {faiss.__version__}; ", end=""
-    )
+    print(f"commit {commit()}, PostgreSQL {server}, pgvector {vector}, FAISS {faiss.__version__}; ", end="")
     print(f"model {model.name} {model.weights_hash[:12]}, {model.dimensions} dimensions; {files} queries. ", end="")
     print("Seconds compare within this run only. * what the package does.")
 

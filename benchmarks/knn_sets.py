@@ -15,12 +15,12 @@ from psycopg import sql
 from rsloc_db.db.connection import Connection, statement
 from rsloc_db.db.embeddings import index_name, partition_name
 from rsloc_db.db.runs import PatchRow, Target
-from rsloc_db.frames import Frame
+from rsloc_db.errors import QueryError
 from rsloc_db.models import Embedder
-from rsloc_db.queries import QueryFile, load_image
+from rsloc_db.queries import QueryFile
 from rsloc_db.stages.localize import choose_levels
 from rsloc_db.stages.options import Options
-from rsloc_db.stages.query import Query
+from rsloc_db.stages.query import Query, read_query
 from rsloc_db.stages.retrieve import embedded, searches
 from rsloc_db.types import Json
 
@@ -86,11 +86,12 @@ def say(text: str) -> None:
 def load_queries(files: list[QueryFile]) -> Iterator[tuple[QueryFile, Query]]:
     """Yield the queries that can be read, with their pixels."""
     for file in files:
-        if file.scale is None or file.problem is not None:
-            say(f"{file.name} is left out: {file.problem}")
+        try:
+            query = read_query(file)
+        except QueryError as error:
+            say(f"{file.name} is left out: {error}")
             continue
-        image, valid = load_image(file.path)
-        yield file, Query(image, valid, Frame(file.scale, image.shape[1], image.shape[0]))
+        yield file, query
 
 
 def take_samples(

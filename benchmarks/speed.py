@@ -22,6 +22,7 @@ import rsloc_db
 from rsloc_db.db import server
 from rsloc_db.db.connection import connect
 from rsloc_db.evaluation import Evaluation, load_truth
+from rsloc_db.queries import read_queries
 
 COLUMNS = (
     *("way", "n", "found", "within", "misplaced", "false"),
@@ -61,8 +62,7 @@ def _arguments() -> argparse.Namespace:
 
 def _files(arguments: argparse.Namespace, most: int | None) -> list[Path]:
     """Return the images of each set, or the first of them."""
-    sets = [Path(path) for path in arguments.queries]
-    return [file for each in sets for file in sorted(p for p in each.iterdir() if p.suffix != ".csv")[:most]]
+    return [file.path for each in arguments.queries for file in read_queries([Path(each)])[:most]]
 
 
 def _row(arguments: argparse.Namespace, way: str) -> list[str]:

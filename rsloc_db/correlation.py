@@ -191,6 +191,7 @@ class Spectra:
         return self._transform(self.energies)
 
     def _transform(self, array: Maps) -> NDArray[np.complex64]:
+        # as many threads as OpenCV may have here: a worker beside others has one
         return np.asarray(fft.rfft2(array, self.shape, workers=cv2.getNumThreads()), np.complex64)
 
 

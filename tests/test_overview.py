@@ -17,13 +17,6 @@ from rsloc_db.stages.maps import BLOCK_CELLS, OVERVIEW, StoredMaps
 
 
 @pytest.fixture
-def land_url(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("RSLOC_DATABASE_URL", database_url)
-    rsloc_db.ingest(write_gallery(tmp_path / "land.db"), workers=1)
-    return database_url
-
-
-@pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any gallery counts as large."""
     monkeypatch.setattr(sys.modules["rsloc_db.stages.exhaustive"], "FULL_BLOCKS", 0)
@@ -65,7 +58,7 @@ def test_an_overview_is_the_mean_of_its_maps_and_ingest_makes_what_is_missing(la
     stored, mean = cells(OVERVIEW), pooled(cells(1), OVERVIEW)
     forget_overviews(land_url)
     averaged = cells(OVERVIEW)
-    rsloc_db.ingest(tmp_path / "land.db", workers=1)
+    rsloc_db.ingest(write_gallery(tmp_path / "land.db"), workers=1)
     again = cells(OVERVIEW)
     for found in (stored, averaged, again):
         assert np.array_equal(found.cover, mean.cover)

@@ -280,8 +280,8 @@ def add_tiles(
         if with_images:
             with cursor.copy(statement("tile_image_copy")) as copy:
                 copy.set_types(("int8", "bytea"))
-                for tile_id, *key in added:
-                    copy.write_row((tile_id, images[key[0], key[1], key[2]]))
+                for tile_id, column, row, captured_at in added:
+                    copy.write_row((tile_id, images[column, row, captured_at]))
     return [Cell(tiles[0][0].cell.level, column, row) for _, column, row, _ in added]
 
 

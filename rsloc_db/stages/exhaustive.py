@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -23,7 +23,7 @@ from rsloc_db.stages.options import Options
 from rsloc_db.stages.poses import poses
 from rsloc_db.stages.reference import Candidate, Fit, Reference, References
 from rsloc_db.stages.template import BAND, MAX_CELLS, Template, Templates
-from rsloc_db.stages.verify import FREE_CELLS, SETTLE_CELLS, compare_maps, is_within
+from rsloc_db.stages.verify import FREE_CELLS, compare_again, is_within
 from rsloc_db.types import AS_STATED, Pose
 
 CHUNK_CELLS = 1024
@@ -85,7 +85,7 @@ def _coarse(templates: Templates, blocks: Sequence[tuple[int, int]], options: Op
         return Coarse((AS_STATED,), pool, MAX_CELLS, BAND * pool)
     reference, tried = templates.reference, tuple(poses(options))
     # where the query is smallest on the maps
-    lat_deg = min((reference.cell_center(0, (row + 0.5) * BLOCK_CELLS)[1] for _, row in blocks), key=abs)
+    lat_deg = min(_lats_deg(reference, blocks).values(), key=abs)
     side = min(templates.at(lat_deg).maps.cover.shape) * min(pose.zoom for pose in tried)
     pool = next((n for n in (4, 2) if side >= n * MIN_FREE_CELLS), 1)
     return Coarse(tried, pool, FREE_CELLS * pool, FREE_BAND)
@@ -120,14 +120,7 @@ def _fits_of(key: LayerKey, templates: Templates, options: Options) -> list[Fit]
     if options.free or how.pool == 1:
         return found
     best = sorted(found, key=lambda f: -f.correlation)[:COMPARED]
-    return [_compared(fit, templates) for fit in best]
-
-
-def _compared(fit: Fit, templates: Templates) -> Fit:
-    """Return how a query fits at a place of an overview by the maps themselves."""
-    template = templates.at(fit.center[1], fit.pose)
-    score, center = compare_maps(template, fit.center, templates.reference, SETTLE_CELLS)
-    return replace(fit, correlation=score, center=center)
+    return [compare_again(fit, templates) for fit in best]
 
 
 def _peaks_of(
@@ -146,11 +139,17 @@ def _chunks(templates: Templates, blocks: Sequence[tuple[int, int]], how: Coarse
     """Group blocks, (column, row), that one template serves, at most ``CHUNK_CELLS`` a side: (N, 2) arrays."""
     groups: dict[tuple[int, int, float], list[tuple[int, int]]] = defaultdict(list)
     side = max(CHUNK_CELLS * min(how.pool, OVERVIEW) // BLOCK_CELLS, 1)
+    bands = {row: templates.band(lat, how.band) for row, lat in _lats_deg(templates.reference, blocks).items()}
     for column, row in blocks:
-        lat_deg = templates.reference.cell_center(0, (row + 0.5) * BLOCK_CELLS)[1]
-        groups[column // side, row // side, templates.band(lat_deg, how.band)].append((column, row))
+        groups[column // side, row // side, bands[row]].append((column, row))
     for key in sorted(groups, key=lambda k: (k[2], k[:2])):
         yield np.array(groups[key])
+
+
+def _lats_deg(reference: Reference, blocks: Sequence[tuple[int, int]]) -> dict[int, float]:
+    """Return the latitude of the middle of each row of blocks; of blocks there are many more than rows."""
+    rows = dict.fromkeys(row for _, row in blocks)
+    return {row: reference.cell_center(0, (row + 0.5) * BLOCK_CELLS)[1] for row in rows}
 
 
 class Transformed:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Queue
 from typing import get_args
 
 import psycopg
@@ -306,28 +305,22 @@ def _complete(
 ) -> list[str]:
     """Complete embedding sets, several at a time: pgvector before 0.8.2 builds an index on one core."""
     at_once = min(BUILDS, len(sets))
-    with ExitStack() as stack:
-        links = [stack.enter_context(closing(connect(url, autocommit=True))) for _ in range(2 * at_once)]
-        free = Queue[tuple[Connection, Connection]]()
-        for pair in zip(links[::2], links[1::2], strict=True):
-            free.put(pair)
+    bar = progress if at_once <= 1 else _OneTask(progress, sum(indexes.count_vectors(conn, of) for of in sets))
+    builders: list[Connection] = []
 
-        def complete(of: EmbeddingSet) -> str:
-            builder, watcher = free.get()
-            try:
-                return indexes.complete_set(builder, watcher, of, bar, index, at_once)
-            finally:
-                free.put((builder, watcher))
+    def complete(of: EmbeddingSet) -> str:
+        with closing(connect(url, autocommit=True)) as builder, closing(connect(url, autocommit=True)) as watcher:
+            builders.append(builder)
+            return indexes.complete_set(builder, watcher, of, bar, index, at_once)
 
-        bar = progress if at_once <= 1 else _OneTask(progress, sum(indexes.count_vectors(conn, of) for of in sets))
-        with ThreadPoolExecutor(max(at_once, 1)) as pool:
-            try:
-                return list(pool.map(complete, sets))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for link in links:
-                    link.cancel_safe()
-                raise
+    with ThreadPoolExecutor(BUILDS) as pool:
+        try:
+            return list(pool.map(complete, sets))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for builder in builders:
+                builder.cancel_safe()  # which does nothing where it is closed
+            raise
 
 
 class _OneTask(Silent):

@@ -19,14 +19,13 @@ from rsloc_db.db.connection import Connection
 from rsloc_db.db.galleries import get_gallery
 from rsloc_db.db.runs import Key, Target
 from rsloc_db.errors import GalleryError, QueryError, RslocError
-from rsloc_db.frames import Frame
 from rsloc_db.models import Embedder
-from rsloc_db.queries import QueryFile, load_image
+from rsloc_db.queries import QueryFile
 from rsloc_db.stages import localize_query
 from rsloc_db.stages.decide import store_failure
 from rsloc_db.stages.maps import StoredMaps
 from rsloc_db.stages.options import Options
-from rsloc_db.stages.query import Query
+from rsloc_db.stages.query import read_query
 from rsloc_db.stages.reference import Reference
 from rsloc_db.stages.tiles import load_mosaic
 from rsloc_db.types import Progress, Scale
@@ -122,7 +121,8 @@ def localize_claimed(desk: Desk, key: Key, file: QueryFile) -> str | None:
     try:
         clock = _Clock(desk.progress)
         with conn.transaction():
-            query = _load(conn, key, file)
+            query = read_query(file)
+            runs.set_query_size(conn, key.query_id, query.frame.width_px, query.frame.height_px)
             clock.last = time.perf_counter()
             targets = choose_levels(space.targets, query.frame.scale, options.levels)
             localize_query(conn, key, query, targets, space.references, embedder, options, clock.lap, desk.reader)
@@ -158,20 +158,6 @@ class _Clock:
         self.seconds["total"] = now - self.start
         self.last = now
         self.progress.stage(stage)
-
-
-def _load(conn: Connection, key: Key, file: QueryFile) -> Query:
-    """Read a query's pixels.
-
-    Raises:
-        QueryError: its scale is not known.
-        ImageError: it cannot be read.
-    """
-    if file.problem is not None or file.scale is None:
-        raise QueryError(file.problem or "the size of its pixels is not known: give --level or --gsd")
-    image, valid = load_image(file.path)
-    runs.set_query_size(conn, key.query_id, image.shape[1], image.shape[0])
-    return Query(image, valid, Frame(file.scale, image.shape[1], image.shape[0]))
 
 
 def choose_levels(targets: Sequence[Target], scale: Scale, most: int = 1) -> list[Target]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
+from rsloc_db.errors import QueryError
 from rsloc_db.frames import Frame
+from rsloc_db.queries import QueryFile, load_image
 from rsloc_db.types import AS_STATED, Image, Mask, Pose, Scale
 
 
@@ -59,6 +61,19 @@ class Query:
         turned = cv2.warpAffine(image, to_upright, (width, height), flags=cv2.INTER_LINEAR)
         inside = cv2.warpAffine(valid.astype(np.uint8), to_upright, (width, height), flags=cv2.INTER_NEAREST)
         return Query(np.asarray(turned, np.uint8), inside > 0, frame)
+
+
+def read_query(file: QueryFile) -> Query:
+    """Read a query's pixels.
+
+    Raises:
+        QueryError: its scale is not known.
+        ImageError: it cannot be read.
+    """
+    if file.problem is not None or file.scale is None:
+        raise QueryError(file.problem or "the size of its pixels is not known: give --level or --gsd")
+    image, valid = load_image(file.path)
+    return Query(image, valid, Frame(file.scale, image.shape[1], image.shape[0]))
 
 
 def _affine(frame: Frame, upright: Frame, shrunk: np.ndarray) -> np.ndarray:

@@ -154,9 +154,17 @@ def _settled(fit: Fit, templates: Templates, options: Options) -> Fit:
 def _moved(fit: Fit, templates: Templates, step: tuple[float, float]) -> Fit:
     """Return how a query fits near a place in a pose near by."""
     pose = Pose((fit.pose.turn_deg + step[0]) % 360, fit.pose.zoom * step[1])
-    template = templates.at(fit.center[1], pose, SETTLE_MAX_CELLS)
+    return compare_again(replace(fit, pose=pose), templates, SETTLE_MAX_CELLS)
+
+
+def compare_again(fit: Fit, templates: Templates, max_cells: int = MAX_TEMPLATE_CELLS) -> Fit:
+    """Return how a query fits by stored maps near a place that is known to a few cells, in the pose it has there.
+
+    Of a larger query the middle is compared, ``max_cells`` a side.
+    """
+    template = templates.at(fit.center[1], fit.pose, max_cells)
     score, center = compare_maps(template, fit.center, templates.reference, SETTLE_CELLS)
-    return Fit(fit.candidate, center, score, pose)
+    return replace(fit, center=center, correlation=score)
 
 
 def compare_maps(
