@@ -20,7 +20,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -273,6 +273,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, nargs="+", help="default: all that the gallery has")
     parser.add_argument("--faiss-windows", type=int, nargs="+", help="whose graph FAISS builds; default: the widest")
     parser.add_argument("--patches", type=int, default=80, help="of a window width")
+    parser.add_argument("--wide", type=int, nargs="+", default=[20, 100], help="patches of the widest windows a query")
     parser.add_argument("--ef", type=int, nargs="+", default=[100, 200, 400, 600, 800])
     parser.add_argument("--threads", type=int, default=2, help="that build FAISS's graph; all searches take one")
     parser.add_argument("--model", default="gradients")
@@ -295,7 +296,8 @@ def main() -> None:
             print_lines(found, sample)
             lines += found
         print_growth(lines, samples)
-        measure_queries(conn, load_queries(files), targets, model, options)
+        for wide in arguments.wide:
+            measure_queries(conn, load_queries(files), targets, model, replace(options, patches=wide))
 
 
 if __name__ == "__main__":

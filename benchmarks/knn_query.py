@@ -63,7 +63,7 @@ def measure_queries(
             delete_run(conn, key.run_id)
             conn.execute("DELETE FROM query WHERE id = %s", (query_id,))
         say(f"{file.name}: {timed[-1].patches} patches, {timed[-1].total_s:.2f} s")
-    print_queries(timed)
+    print_queries(timed, options)
 
 
 def retrieve_timed(
@@ -102,13 +102,14 @@ def find(conn: Connection, key: Key, target: Target, pixels: Pixels, k: int) -> 
     return int(row[0]) if row else 0
 
 
-def print_queries(timed: list[Timed]) -> None:
+def print_queries(timed: list[Timed], options: Options) -> None:
     """Print the median and the ninth decile of each part, and how many patches there were."""
     patches, hits = (np.array([getattr(t, name) for t in timed]) for name in ("patches", "hits"))
     print(f"\n### One query: retrieval of {len(timed)} queries, patches of all window widths, in seconds\n")
     print(
-        f"{patches.min()} to {patches.max()} patches a query, {patches.mean():.0f} on average, {hits.mean():,.0f} hits"
+        f"at most {options.patches} patches of the widest windows, {patches.min()} to {patches.max()} in all, ", end=""
     )
+    print(f"{patches.mean():.0f} on average, {hits.mean():,.0f} hits")
     print("\n| part | p50 | p90 | p50 a patch, ms |\n|---|---|---|---|")
     parts = {
         "cut and embed the patches": [t.embed_s for t in timed],
