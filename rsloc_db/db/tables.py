@@ -362,6 +362,7 @@ hit = Table(
     "hit",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Key"),
+    # no foreign key: the patch has it, and a hit is never of another query than its patch
     *_of_run(),
     Column("patch_id", ForeignKey("patch.id", ondelete="CASCADE"), nullable=False, index=True, comment="Its patch"),
     # no foreign key: a run's history outlives the gallery, and a check per hit would cost more than the search
@@ -370,7 +371,6 @@ hit = Table(
     Column("rank", SmallInteger, nullable=False, comment="1 for the most similar tile of its patch"),
     Column("similarity", REAL, nullable=False, comment="Cosine of the angle between the two vectors"),
     Column("vote", _geometry("POINT"), nullable=False, comment="Where the query's centre lies if this hit is right"),
-    _run_key(),
     Index("hit_run_id_query_id_idx", "run_id", "query_id"),
     _gist("hit", "vote"),
     comment="A tile that resembles a patch, and its vote for the query's place",
