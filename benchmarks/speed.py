@@ -5,8 +5,8 @@
 The gallery is one that ``rsloc-db synth out/country --tiles 824796`` drew and ``rsloc-db ingest`` took in; another will
 do. Each way runs over the same queries, after ``--warm`` of them that are not counted: the server's caches are filled
 and a process has read what it keeps. "total / stages" compares with the sum of what the stages took alone; "wall" is
-seconds a query of the whole run, with ``--workers`` processes and their start. "within" counts answers at most
-``--limit-m`` from the truth.
+seconds a query of the whole run, with ``--workers`` processes and their start. "hit" counts queries whose true place a
+hit of any patch votes for, "within" answers at most ``--limit-m`` from the truth.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from rsloc_db.db.connection import connect
 from rsloc_db.evaluation import Evaluation, load_truth
 from rsloc_db.queries import read_queries
 
+STAGES = ("retrieve", "cliques", "verify", "refine")
 COLUMNS = (
-    *("way", "n", "found", "within", "misplaced", "false"),
-    *("p50 s", "p90 s", "longest s", "retrieve", "cliques", "verify", "refine", "total / stages", "wall s", "MB"),
+    *("way", "n", "hit", "first clique", "found", "within", "misplaced", "false"),
+    *("p50 s", "p90 s", "longest s", *STAGES, "total / stages", "wall s", "MB"),
 )
 TILES = "SELECT count(*) FROM tile JOIN gallery g ON g.id = gallery_id WHERE g.name = %s"
 MEMORY = "SELECT max(peak_memory_mb) FROM run_query WHERE run_id = %s"
@@ -81,6 +82,9 @@ def _row(arguments: argparse.Namespace, way: str) -> list[str]:
 
 def _answers(found: Evaluation, limit_m: int) -> Iterator[str]:
     run = found.run
+    recall = {(row["stage"], row["k"]): row["found"] for row in found.recall}
+    yield str(max((right for (stage, _), right in recall.items() if stage == "retrieve"), default="-"))
+    yield str(recall.get(("cliques", 1), "-"))
     accepted = sum(q["state"] == "present" and q["verdict"] == "accepted" for q in found.queries)
     yield f"{accepted} of {run['present']}"
     yield str(next(row["located"] for row in found.located if row["limit_m"] == limit_m))
@@ -91,7 +95,7 @@ def _answers(found: Evaluation, limit_m: int) -> Iterator[str]:
 def _seconds(found: Evaluation) -> Iterator[str]:
     rows = {row["stage"]: row for row in found.seconds}
     yield from (f"{rows['total'][name]:.2f}" for name in ("p50", "p90", "longest"))
-    middles = (rows.get(stage, {}).get("p50") for stage in COLUMNS[9:13])
+    middles = (rows.get(stage, {}).get("p50") for stage in STAGES)
     yield from ("-" if middle is None else f"{middle:.2f}" for middle in middles)
 
 
