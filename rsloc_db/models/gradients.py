@@ -92,12 +92,22 @@ def _edges(grey: _Map, layout: Layout) -> _Map:
     gradient = np.stack([cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)]).reshape(2, -1)
     length = np.sqrt((gradient * gradient).sum(0))
     # relative to the window's own gradients: neither contrast nor bit depth may matter
-    strength = length / (length + np.float32(layout.floor) * np.median(length) + _TINY)
+    strength = length / (length + np.float32(layout.floor) * _median(length) + _TINY)
     angle = np.arange(layout.bins, dtype=np.float32) * np.float32(np.pi / layout.bins)
     share = np.stack([np.cos(angle), np.sin(angle)], 1) @ (gradient / (length + _TINY))
     for _ in range(layout.doublings):
         share *= share
     return np.asarray((share * strength).reshape(layout.bins, *grey.shape), np.float32)
+
+
+def _median(values: _Map) -> np.float32:
+    """Return what ``np.median`` returns of finite values, several times as fast."""
+    half = values.size // 2
+    # NumPy parts by one value quickly, and slowly by the two that median takes the mean of
+    parted = np.partition(values, half)
+    if values.size % 2:
+        return np.float32(parted[half])
+    return np.float32(np.mean([parted[:half].max(), parted[half]], dtype=np.float32))
 
 
 def _pooled(edges: _Map, cells: int) -> _Map:
