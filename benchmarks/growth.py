@@ -26,8 +26,9 @@ import rsloc_db
 from rsloc_db.db import server
 from rsloc_db.db.connection import connect
 from rsloc_db.queries import read_queries
+from rsloc_db.stages.options import Retrieval
 
-WAYS = ("knn", "exhaustive")
+WAYS: tuple[Retrieval, ...] = ("knn", "exhaustive")
 SEARCH = """
 SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY coalesce(retrieve_s, 0) + coalesce(cliques_s, 0))
 FROM (SELECT * FROM run_query WHERE run_id = %s ORDER BY query_id OFFSET %s) AS counted
@@ -57,13 +58,17 @@ def main() -> None:
         _draw(curves, arguments.out)
 
 
-def _measure(gallery: str, queries: Path, way: str, warm: int, first: int) -> tuple[int, float]:
+def _measure(gallery: str, queries: Path, way: Retrieval, warm: int, first: int) -> tuple[int, float]:
     files = [file.path for file in read_queries([queries])]
-    options = {"gallery": gallery, "retrieval": way, "truth": False, "overwrite": True, "workers": 1}
-    # both in one process, which keeps what it has read
-    run = rsloc_db.localize(*files[: warm + first], **options).run
+    # all in one process, which keeps what it has read
+    run = rsloc_db.localize(
+        *files[: warm + first], gallery=gallery, retrieval=way, truth=False, overwrite=True, workers=1
+    ).run
     with connect(server.database_url()) as conn:
-        tiles, seconds = (conn.execute(*ask).fetchone() for ask in ((TILES, (gallery,)), (SEARCH, (run, warm))))
+        tiles = conn.execute(TILES, (gallery,)).fetchone()
+        seconds = conn.execute(SEARCH, (run, warm)).fetchone()
+    if tiles is None or seconds is None:
+        raise SystemExit(f"gallery {gallery} has no tiles, or no query was localized")
     return int(tiles[0]), float(seconds[0])
 
 

@@ -95,7 +95,7 @@ def copied(job: tuple[int, list[GeRow]], square: Square) -> list[GeRow]:
     apart = (-(-square.side // BLOCK_TILES) + 1) * BLOCK_TILES
     rows = []
     for level, column, row, time_, data in originals:
-        tile = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        tile = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), np.uint8)
         x, y = column - square.column, row - square.row
         if copy & 1:
             tile, x = tile[:, ::-1], square.side - 1 - x

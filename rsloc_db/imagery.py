@@ -309,8 +309,8 @@ def _crop(image: Image, valid: Mask | None, column: int, row: int, width: int, h
 
 def _shift(box: Image, x: float, y: float) -> Image:
     """Return the averages over pixels that begin a fraction of one further on."""
-    if x:
-        box = np.asarray(cv2.addWeighted(box[:, :-1], 1 - x, box[:, 1:], x, 0), np.uint8)
-    if y:
-        box = np.asarray(cv2.addWeighted(box[:-1], 1 - y, box[1:], y, 0), np.uint8)
-    return box
+    if not x and not y:
+        return box
+    weights = np.outer([1 - y, y] if y else [1], [1 - x, x] if x else [1])
+    shifted = cv2.filter2D(box, -1, weights, anchor=(0, 0))
+    return np.asarray(shifted[: -1 if y else None, : -1 if x else None], np.uint8)

@@ -107,7 +107,7 @@ def _median(values: _Map) -> np.float32:
     parted = np.partition(values, half)
     if values.size % 2:
         return np.float32(parted[half])
-    return np.float32(np.mean([parted[:half].max(), parted[half]], dtype=np.float32))
+    return np.float32((parted[:half].max() + parted[half]) / 2)
 
 
 def _pooled(edges: _Map, cells: int) -> _Map:

@@ -37,6 +37,8 @@ UPRIGHT_SHRINK = 1.5
 """Turned queries are laid north up at pixels larger by this: patches are averaged down farther anyway."""
 MIN_HITS = 20
 """Fewest tiles a patch."""
+SPARE = 5
+"""Patches of so many times the embedder's pixels a side are cut out of the query shrunk to half its size."""
 MIN_VALID = 0.7
 """Least share of a patch that must be imagery."""
 
@@ -84,7 +86,7 @@ def embedded(
         upright = query.posed(pose).upright(UPRIGHT_SHRINK)
         patches = [p for level in levels for p in _cut_level(upright, targets, level, most, widest=options.free)]
         if patches:
-            vectors = embed_patches(upright.image, upright.valid, patches, embedder)
+            vectors = embed_patches(upright, patches, embedder)
             yield [_in_query(p, query.frame.posed(pose), upright.frame) for p in patches], vectors
 
 
@@ -197,13 +199,13 @@ def _centers(size: int, patch: float, step: float) -> NDArray[np.float64]:
 
 def useful(image: Image, valid: Mask, patches: Sequence[PatchRow]) -> list[PatchRow]:
     """Return the patches that are imagery and not much plainer than the query's others (open sea, cloud)."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    grey, seen = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), valid.view(np.uint8)
     kept, contrast = [], []
     for p in patches:
-        part = _slices(p, image.shape)
-        if valid[part].mean() >= MIN_VALID:
+        part = grey[_slices(p, image.shape)]
+        if cv2.countNonZero(seen[_slices(p, image.shape)]) >= MIN_VALID * part.size:
             kept.append(p)
-            contrast.append(float(grey[part].std()))
+            contrast.append(float(cv2.meanStdDev(part)[1][0, 0]))
     limit = 0.2 * float(np.median(contrast)) if contrast else 0.0
     return [p for p, c in zip(kept, contrast, strict=True) if c > limit]
 
@@ -216,8 +218,14 @@ def _slices(p: PatchRow, shape: tuple[int, ...]) -> tuple[slice, slice]:
     )
 
 
-def embed_patches(image: Image, valid: Mask, patches: Iterable[PatchRow], embedder: Embedder) -> NDArray[np.float32]:
+def embed_patches(query: Query, patches: Iterable[PatchRow], embedder: Embedder) -> NDArray[np.float32]:
     """Return the vectors of patches, (N, D) float32."""
-    size = embedder.input_px
-    cuts = [window(image, valid, p.x_px, p.y_px, p.width_px, p.height_px, size) for p in patches]
+    size, width, height = embedder.input_px, query.frame.width_px, query.frame.height_px
+    cuts = []
+    for p in patches:
+        # averaged down by half first where there are pixels to spare
+        halved = min(p.width_px, p.height_px) >= SPARE * size
+        image, valid = query.shrunk(width // 2, height // 2) if halved else (query.image, query.valid)
+        x, y = image.shape[1] / width, image.shape[0] / height
+        cuts.append(window(image, valid, p.x_px * x, p.y_px * y, p.width_px * x, p.height_px * y, size))
     return embedder.embed(np.stack(cuts))
