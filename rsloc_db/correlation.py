@@ -144,7 +144,7 @@ def correlate(
     Returns:
         (H - h + 1, W - w + 1) float32 scores in [-1, 1]; 0 where the overlap is too small.
     """
-    cells = (template.source if isinstance(template, Spectra) else template).cover.sum()
+    cells = (template.valid if isinstance(template, Spectra) else template.cover).sum()
     dot, norm, overlap = masked_products(template, search)
     usable = (overlap >= min_overlap * cells) & (overlap >= 1) & (norm > 1e-9)
     return np.where(usable, dot / np.sqrt(np.maximum(norm, 1e-9)), 0).astype(np.float32)
@@ -154,36 +154,43 @@ class Spectra:
     """Fourier transforms of maps that are used several times; of cover and energy they are made when asked for.
 
     Args:
-        source: (..., C, H, W) maps.
+        source: (..., C, H, W) maps, which are not kept.
         shape: rows and columns to pad them to: a template's are those of the maps it is laid over.
+
+    Attributes:
+        shape: rows and columns they are padded to.
+        maps: (..., C, rows, columns // 2 + 1) transforms of the maps.
+        valid: (..., H, W) cover of the maps.
+        energies: (..., H, W) sums of squares over the channels.
     """
 
     def __init__(self, source: GradientMaps, shape: tuple[int, int] | None = None) -> None:
         rows, columns = source.cover.shape[-2:]
-        self.source = source
         self.shape = shape or (fft.next_fast_len(rows, real=True), fft.next_fast_len(columns, real=True))
+        self.valid = source.cover
         self.maps = self._transform(source.maps)
+        self.energies = np.asarray(np.einsum("...chw,...chw->...hw", source.maps, source.maps), np.float32)
 
     @property
     def size(self) -> tuple[int, int]:
         """Rows and columns of the maps."""
-        rows, columns = self.source.cover.shape[-2:]
+        rows, columns = self.valid.shape[-2:]
         return rows, columns
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory, once everything has been asked for."""
+        return int(self.maps.nbytes + 2 * self.energies.nbytes + 2 * self.maps.nbytes // self.maps.shape[-3])
 
     @cached_property
     def is_full(self) -> bool:
         """Whether it is one image, all of whose cells are valid."""
-        return self.source.cover.ndim == 2 and bool(self.source.cover.all())
-
-    @cached_property
-    def energies(self) -> Maps:
-        """(..., H, W) sums of squares over the channels."""
-        return np.asarray(np.einsum("...chw,...chw->...hw", self.source.maps, self.source.maps), np.float32)
+        return self.valid.ndim == 2 and bool(self.valid.all())
 
     @cached_property
     def cover(self) -> NDArray[np.complex64]:
         """Transform of the cover."""
-        return self._transform(self.source.cover)
+        return self._transform(self.valid)
 
     @cached_property
     def energy(self) -> NDArray[np.complex64]:
@@ -216,7 +223,7 @@ def masked_products(
     dot = _product(_over_channels(t.maps, s.maps), s.shape)
     own = np.broadcast_to(t.energies.sum(), s.shape) if s.is_full else _product(np.conj(t.energy) * s.cover, s.shape)
     if t.is_full:
-        there, overlap = (_box_sums(values, t.size) for values in (s.energies, s.source.cover))
+        there, overlap = (_box_sums(values, t.size) for values in (s.energies, s.valid))
     else:
         there, overlap = (_product(np.conj(t.cover) * of, s.shape) for of in (s.energy, s.cover))
     dot, own, there, overlap = (found[..., :rows, :columns] for found in (dot, own, there, overlap))

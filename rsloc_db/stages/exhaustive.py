@@ -7,23 +7,24 @@ Large galleries are searched in their overviews, and the best places are compare
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from rsloc_db.correlation import GradientMaps, Spectra, correlate, pooled
+from rsloc_db.correlation import Spectra, correlate, pooled
 from rsloc_db.db.blocks import LayerKey
 from rsloc_db.stages.maps import BLOCK_CELLS, OVERVIEW
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.poses import poses
 from rsloc_db.stages.reference import Candidate, Fit, Reference, References
 from rsloc_db.stages.template import BAND, MAX_CELLS, Template, Templates
-from rsloc_db.stages.verify import FREE_CELLS, compare_again, is_within
+from rsloc_db.stages.verify import FREE_CELLS, compare_again, is_within, rivals
 from rsloc_db.types import AS_STATED, Pose
 
 CHUNK_CELLS = 1024
@@ -36,6 +37,12 @@ COMPARED = 120
 """Places found in overviews that are compared with the maps themselves."""
 AUTO_BLOCKS = 16_000
 """Automatic retrieval searches at most this many blocks exhaustively: a million tiles."""
+COARSER = 4
+"""Cells a side averaged into one in search of a query that is large enough: a quarter of an overview's work."""
+MIN_COARSER_CELLS = 16
+"""Cells a side that must then remain of it."""
+MARGIN_CELLS = 32
+"""Maps are read with a margin of this, doubled until the query's template fits: transforms serve many queries."""
 MIN_FREE_CELLS = 14
 """Cells are averaged in search of a pose as long as this many a side remain of the query."""
 FREE_BAND = 0.05
@@ -80,13 +87,16 @@ class Coarse:
 
 def _coarse(templates: Templates, blocks: Sequence[tuple[int, int]], options: Options) -> Coarse:
     """Choose cells as wide as the query bears where poses are many, and overviews where the gallery is large."""
-    if not options.free:
-        pool = OVERVIEW if len(blocks) > FULL_BLOCKS else 1
-        return Coarse((AS_STATED,), pool, MAX_CELLS, BAND * pool)
-    reference, tried = templates.reference, tuple(poses(options))
+    reference = templates.reference
     # where the query is smallest on the maps
     lat_deg = min(_lats_deg(reference, blocks).values(), key=abs)
-    side = min(templates.at(lat_deg).maps.cover.shape) * min(pose.zoom for pose in tried)
+    side = min(templates.at(lat_deg).maps.cover.shape)
+    if not options.free:
+        large = COARSER if side >= COARSER * MIN_COARSER_CELLS else OVERVIEW
+        pool = large if len(blocks) > FULL_BLOCKS else 1
+        return Coarse((AS_STATED,), pool, MAX_CELLS, BAND * pool)
+    tried = tuple(poses(options))
+    side *= min(pose.zoom for pose in tried)
     pool = next((n for n in (4, 2) if side >= n * MIN_FREE_CELLS), 1)
     return Coarse(tried, pool, FREE_CELLS * pool, FREE_BAND)
 
@@ -120,7 +130,9 @@ def _fits_of(key: LayerKey, templates: Templates, options: Options) -> list[Fit]
     if options.free or how.pool == 1:
         return found
     best = sorted(found, key=lambda f: -f.correlation)[:COMPARED]
-    return [compare_again(fit, templates) for fit in best]
+    near = len(rivals(best))
+    # the others count as looked at, and are no rivals of what is found
+    return [compare_again(fit, templates) for fit in best[:near]] + [replace(f, correlation=0.0) for f in best[near:]]
 
 
 def _peaks_of(
@@ -189,32 +201,31 @@ def _chunk_peaks(
     pool = transformed.how.pool
     lat_deg = reference.cell_center((left + right) / 2, (top + bottom) / 2)[1]
     posed = transformed.posed(lat_deg)
-    before_x, before_y = (int(max(v)) + pool for v in zip(*((t.column, t.row) for _, t in posed), strict=True))
-    height, width = (max(n) for n in zip(*(t.maps.cover.shape for _, t in posed), strict=True))
-    # a pooled cell begins where one of the overview does
-    x0, y0 = (left - before_x) // pool * pool, (top - before_y) // pool * pool
-    before_x, before_y = left - x0, top - y0
-    maps = _read(reference, x0, y0, right - x0 + width + 2 * pool, bottom - y0 + height + 2 * pool, pool)
+    margin = pool * _margin(max(_reach(template) for _, template in posed) / pool + 1)
+    x0, y0, width, height = left - margin, top - margin, right - left + 2 * margin, bottom - top + 2 * margin
     # few shapes, so that transformed templates serve several chunks
-    rows, columns = (fft.next_fast_len(-(-n // SHAPE_STEP) * SHAPE_STEP, real=True) for n in maps.cover.shape)
-    search = Spectra(maps, (rows, columns))
+    rows, columns = (fft.next_fast_len(-(-n // pool // SHAPE_STEP) * SHAPE_STEP, real=True) for n in (height, width))
+    search = reference.maps.spectra(x0, y0, width, height, pool, (rows, columns))
     found = []
     for pose, template in posed:
         scores = correlate(transformed.spectra(lat_deg, pose, template, search.shape), search)
         # only centres inside the box: what lies beyond is another chunk's
-        c0, r0 = int(before_x - template.column) // pool, int(before_y - template.row) // pool
+        c0, r0 = int(margin - template.column) // pool, int(margin - template.row) // pool
         inside = scores[r0 : r0 + (bottom - top) // pool + 1, c0 : c0 + (right - left) // pool + 1]
         for score, r, c in _best(inside, APART_CELLS // pool):
             found.append((score, x0 + (c0 + c) * pool + template.column, y0 + (r0 + r) * pool + template.row, pose))
     return _apart(found)
 
 
-def _read(reference: Reference, left: int, top: int, width: int, height: int, pool: int) -> GradientMaps:
-    """Return the maps of a box of cells, so many of them a side averaged into one; the overview where that does."""
-    if pool % OVERVIEW:
-        return pooled(reference.maps.cells(left, top, width, height), pool)
-    x, y, columns, rows = (n // OVERVIEW for n in (left, top, width, height))
-    return pooled(reference.maps.cells(x, y, columns, rows, OVERVIEW), pool // OVERVIEW)
+def _reach(template: Template) -> float:
+    """Return how many cells a template reaches from the query's centre."""
+    height, width = template.maps.cover.shape
+    return float(max(template.column, template.row, width - template.column, height - template.row))
+
+
+def _margin(cells: float) -> int:
+    """Return the least of few margins that is no less than so many averaged cells."""
+    return MARGIN_CELLS << max(0, math.ceil(math.log2(cells / MARGIN_CELLS)))
 
 
 def _best(scores: NDArray[np.float32], apart: int) -> Iterator[tuple[float, int, int]]:

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rsloc_db.correlation import MIN_COVER, ORIENTATIONS, GradientMaps, gradient_maps, pooled
+from rsloc_db.correlation import MIN_COVER, ORIENTATIONS, GradientMaps, Spectra, gradient_maps, pooled
 from rsloc_db.db import blocks
 from rsloc_db.db.blocks import BlockKey, BlockRow, LayerKey
 from rsloc_db.db.connection import Connection
@@ -39,8 +39,10 @@ LAYERS = 4
 """Of a cell with more dates, these many of the newest have maps; older ones have votes alone."""
 OVERVIEW = 2
 """Cells a side that are one in the overview."""
-KEPT_BLOCKS = {1: 2048, OVERVIEW: 16_384}
-"""Blocks kept in memory by a process, by how many cells a side were averaged: 230 MB, and 470 MB of overviews."""
+KEPT_BLOCKS = {1: 2048, OVERVIEW: 4096}
+"""Blocks kept in memory by a process, by how many cells a side were averaged: 230 MB, and 120 MB of overviews."""
+KEPT_BYTES = 1_200_000_000
+"""Memory of a process for transforms of a level's maps, of all its dates together."""
 
 
 Block = tuple[NDArray[np.int8], NDArray[np.bool_]]
@@ -152,6 +154,8 @@ class StoredMaps:
         self._conn, self._key, self._below = conn, key, below
         self._listed: dict[str | None, list[tuple[int, int]]] = {}
         self._kept: dict[int, OrderedDict[tuple[int, int], Block | None]] = defaultdict(OrderedDict)
+        # one store for all dates
+        self._spectra: dict[tuple[int, ...], Spectra] = below._spectra if below else {}
 
     def blocks(self, within: str | None) -> list[tuple[int, int]]:
         """Return (column, row) of all blocks, or of those that touch a polygon (GeoJSON)."""
@@ -179,6 +183,36 @@ class StoredMaps:
             if block is not None:
                 _paste(out, block, c * side - left, r * side - top)
         return out
+
+    def spectra(self, left: int, top: int, width: int, height: int, pool: int, shape: tuple[int, int]) -> Spectra:
+        """Return the transform of the maps of a box of cells, which is kept for queries to come while there is room.
+
+        Args:
+            left: first column, a multiple of ``pool``.
+            top: first row, likewise.
+            width: columns, likewise.
+            height: rows, likewise.
+            pool: cells a side that are averaged into one; the overview is read where that does.
+            shape: rows and columns, of averaged cells, to pad to.
+        """
+        key = (pool, self._key.layer, left, top, width, height, *shape)
+        if key not in self._spectra:
+            step = 1 if pool % OVERVIEW else OVERVIEW
+            maps = self.cells(left // step, top // step, width // step, height // step, step)
+            made = Spectra(pooled(maps, pool // step), shape)
+            if not self._make_room(made.nbytes, pool):
+                return made
+            self._spectra[key] = made
+        return self._spectra[key]
+
+    def _make_room(self, nbytes: int, pool: int) -> bool:
+        """Forget transforms of other cells where there is no room; those of the same would be wanted again as soon."""
+        used = sum(each.nbytes for each in self._spectra.values()) + nbytes
+        for key in [key for key in self._spectra if key[0] != pool]:
+            if used <= KEPT_BYTES:
+                break
+            used -= self._spectra.pop(key).nbytes
+        return used <= KEPT_BYTES
 
     def differ(self, left: int, top: int, width: int, height: int) -> bool:
         """Tell whether the maps of a box of cells are others than those of the newer date."""

@@ -69,14 +69,14 @@ def verify(query: Query, fits: Sequence[Fit], references: References, options: O
     """
     found = []
     inside = [fit for fit in fits if is_within(fit.center, options.within)]
-    for fit in _rivals(_distinct(inside, references)[: options.verified]):
+    for fit in rivals(_distinct(inside, references)[: options.verified]):
         exact = compare_pixels(query, fit, references[fit.candidate.key])
         if exact is not None:
             found.append(exact)
-    return _rivals(sorted(found, key=lambda f: -f.correlation)[: options.refined])
+    return rivals(sorted(found, key=lambda f: -f.correlation)[: options.refined])
 
 
-def _rivals(ranked: Sequence[Fit]) -> list[Fit]:
+def rivals(ranked: Sequence[Fit]) -> list[Fit]:
     """Return the best fit and what comes near to it."""
     return [fit for fit in ranked if fit.correlation >= RIVAL_CORRELATION * ranked[0].correlation]
 
