@@ -32,7 +32,7 @@ CHUNK_CELLS = 1024
 PEAKS = 5
 """Places kept of each chunk."""
 FULL_BLOCKS = 1500
-"""Galleries of more blocks of 8 x 8 tiles, 96,000 tiles, are searched in their overviews."""
+"""More blocks of 8 x 8 tiles, 96,000 tiles, are searched in their overviews."""
 COMPARED = 120
 """Places found in overviews that are compared with the maps themselves."""
 AUTO_BLOCKS = 16_000
@@ -64,7 +64,8 @@ def exhaustive(templates: Mapping[LayerKey, Templates], options: Options) -> lis
         templates: the query's templates for each gallery level.
         options: how many places to return, which poses to try, and the polygon that the search is limited to.
     """
-    found = [fit for key, of_level in templates.items() for fit in _fits_of(key, of_level, options)]
+    count = sum(len(of_level.reference.maps.blocks(options.within)) for of_level in templates.values())
+    found = [fit for key, of_level in templates.items() for fit in _fits_of(key, of_level, options, count)]
     return sorted(found, key=lambda f: -f.correlation)[: options.candidates]
 
 
@@ -85,7 +86,7 @@ class Coarse:
     band: float
 
 
-def _coarse(templates: Templates, blocks: Sequence[tuple[int, int]], options: Options) -> Coarse:
+def _coarse(templates: Templates, blocks: Sequence[tuple[int, int]], options: Options, count: int) -> Coarse:
     """Choose cells as wide as the query bears where poses are many, and overviews where the gallery is large."""
     reference = templates.reference
     # where the query is smallest on the maps
@@ -93,7 +94,7 @@ def _coarse(templates: Templates, blocks: Sequence[tuple[int, int]], options: Op
     side = min(templates.at(lat_deg).maps.cover.shape)
     if not options.free:
         large = COARSER if side >= COARSER * MIN_COARSER_CELLS else OVERVIEW
-        pool = large if len(blocks) > FULL_BLOCKS else 1
+        pool = large if count > FULL_BLOCKS else 1
         return Coarse((AS_STATED,), pool, MAX_CELLS, BAND * pool)
     tried = tuple(poses(options))
     side *= min(pose.zoom for pose in tried)
@@ -115,13 +116,13 @@ def ways_to_search(references: References, options: Options) -> list[Literal["kn
     return ["exhaustive", "knn"] if options.free else ["knn", "exhaustive"]
 
 
-def _fits_of(key: LayerKey, templates: Templates, options: Options) -> list[Fit]:
-    """Return the best places of a gallery level, not sorted."""
+def _fits_of(key: LayerKey, templates: Templates, options: Options, count: int) -> list[Fit]:
+    """Return the best places of a gallery level, not sorted; ``count`` blocks are searched in all."""
     reference = templates.reference
     blocks = reference.maps.blocks(options.within)
     if not blocks:
         return []
-    how = _coarse(templates, blocks, options)
+    how = _coarse(templates, blocks, options, count)
     found = [
         Fit(Candidate(key, None), center, score, pose)
         for score, center, pose in _peaks_of(templates, blocks, how)
