@@ -124,11 +124,20 @@ def pooled(maps: GradientMaps, factor: int) -> GradientMaps:
     if factor == 1:
         return maps
     height, width = (n // factor for n in maps.cover.shape)
-    stack = np.concatenate([maps.maps, maps.cover[None]])[:, : height * factor, : width * factor]
-    # axis by axis: a mean over two axes at once is several times slower
-    mean = stack.reshape(len(stack), height, factor, -1).mean(axis=2).reshape(len(stack), height, width, factor).mean(3)
-    cover = (mean[-1] >= MIN_COVER).astype(np.float32)
-    return GradientMaps(mean[:-1] / np.maximum(mean[-1], np.float32(1e-3)) * cover, cover)
+    share = averaged(maps.cover, factor)
+    cover = (share >= MIN_COVER).astype(np.float32)
+    mean = np.empty((len(maps.maps), height, width), np.float32)
+    for channel, out in zip(maps.maps, mean, strict=True):
+        out[:] = averaged(channel, factor)
+    mean *= cover / np.maximum(share, np.float32(1e-3))
+    return GradientMaps(mean, cover)
+
+
+def averaged(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Return the means of squares of cells, (H // factor, W // factor); a rest at the right and bottom is dropped."""
+    height, width = (n // factor for n in values.shape)
+    whole = np.ascontiguousarray(values[: height * factor, : width * factor])
+    return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def correlate(

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rsloc_db.correlation import MIN_COVER, ORIENTATIONS, GradientMaps, Spectra, gradient_maps, pooled
+from rsloc_db.correlation import MIN_COVER, ORIENTATIONS, GradientMaps, Spectra, averaged, gradient_maps, pooled
 from rsloc_db.db import blocks
 from rsloc_db.db.blocks import BlockKey, BlockRow, LayerKey
 from rsloc_db.db.connection import Connection
@@ -134,8 +134,7 @@ def unpack(row: BlockRow, pool: int = 1) -> Block:
     maps = np.frombuffer(row.maps, np.int8)
     side = BLOCK_CELLS // pool
     if maps.size == ORIENTATIONS * side**2:
-        share = bits.reshape(side, pool, side, pool).mean(axis=(1, 3), dtype=np.float32)
-        return maps.reshape(ORIENTATIONS, side, side), share >= MIN_COVER
+        return maps.reshape(ORIENTATIONS, side, side), averaged(bits.astype(np.float32), pool) >= MIN_COVER
     whole = maps.reshape(ORIENTATIONS, BLOCK_CELLS, BLOCK_CELLS).astype(np.float32) / 127
     made = pooled(GradientMaps(np.asarray(whole, np.float32), bits.astype(np.float32)), pool)
     return _as_int8(made.maps), made.cover > 0
