@@ -2,7 +2,8 @@
 
 Nothing is fitted and no tile has to be found by a patch, so this finds what retrieval misses, at a cost that grows
 with the gallery. The template depends on latitude, so the gallery goes by in bands of it (METHOD: exhaustive search).
-Large galleries are searched in their overviews, and the best places are compared with the maps themselves.
+Large galleries are searched in their overviews, and those once more averaged where the query is large; the best places
+are compared with the maps themselves. Transforms of the gallery's maps are kept for the queries that follow.
 """
 
 from __future__ import annotations
