@@ -30,7 +30,7 @@ from rsloc_db.stages.query import Query
 from rsloc_db.stages.reference import Box, Fit, Reference, References, footprint_box, resample, to_grid
 from rsloc_db.types import Floats, Pose
 
-MAX_SIDE_PX = 3000
+MAX_SIDE_PX = 1500
 """Queries larger than about this many grid pixels a side are refined at a coarser step."""
 CHANCE = 0.1
 """Probability that a wrong match agrees with the fitted transform; measured shares at wrong places are below it."""

@@ -57,6 +57,8 @@ MAX_CELLS = 1200
 """A query is looked at with at most about this many fine cells a side; larger ones with coarser cells."""
 CLEAR_CORRELATION = 0.25
 """A place with less correlation is not clearly found, though it may have no rival."""
+SURE_CORRELATION, SURE_AFTER = 0.35, 8
+"""Where one place stands out by as much among so many cliques, or a multiple of it, the less likely ones are let be."""
 RIVAL_CORRELATION = 0.5
 """A place with less than this share of the best correlation is no rival of it."""
 
@@ -93,9 +95,9 @@ def _area(within: str) -> BaseGeometry:
     return area
 
 
-def stands_out(fits: Sequence[Fit]) -> bool:
-    """Tell whether verification left one place alone, without a rival."""
-    return len(fits) == 1 and fits[0].correlation >= CLEAR_CORRELATION
+def stands_out(fits: Sequence[Fit], least: float = CLEAR_CORRELATION) -> bool:
+    """Tell whether one place is left alone, without a rival, and correlates as much."""
+    return len(fits) == 1 and fits[0].correlation >= least
 
 
 def compare_cliques(
@@ -105,16 +107,25 @@ def compare_cliques(
 
     A guessed pose is a few degrees or per cent off: there the middle of the query is compared, on coarser cells.
     """
-    found = []
+    found: list[Fit] = []
     pool, max_cells = (FREE_POOL, FREE_POOL * FREE_CELLS) if options.free else (1, MAX_TEMPLATE_CELLS)
-    for clique in cliques:
+    references = {key: of_date.reference for key, of_date in templates.items()}
+    sure = False
+    for number, clique in enumerate(cliques, 1):
         center = clique.lon_deg, clique.lat_deg
         for key, of_date in templates.items():
-            if (key.gallery_id, key.level) == (clique.gallery_id, clique.level):
-                template = of_date.at(center[1], clique.pose, max_cells)
-                score, moved = compare_maps(template, center, of_date.reference, SEARCH_CELLS, pool)
-                if score > 0:
-                    found.append(Fit(Candidate(key, clique.id), moved, score, clique.pose))
+            if (key.gallery_id, key.level) != (clique.gallery_id, clique.level):
+                continue
+            if sure:
+                # counts as looked at all the same
+                found.append(Fit(Candidate(key, clique.id), center, 0.0, clique.pose))
+                continue
+            template = of_date.at(center[1], clique.pose, max_cells)
+            score, moved = compare_maps(template, center, of_date.reference, SEARCH_CELLS, pool)
+            if score > 0:
+                found.append(Fit(Candidate(key, clique.id), moved, score, clique.pose))
+        if number % SURE_AFTER == 0 and not options.free:
+            sure = sure or stands_out(rivals(_distinct(found, references)), SURE_CORRELATION)
     return found
 
 
