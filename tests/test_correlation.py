@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rsloc_db.correlation import GradientMaps, correlate, gradient_maps, peak
+from rsloc_db.correlation import GradientMaps, averaged, correlate, gradient_maps, peak
 from rsloc_db.synthetic import land
 from rsloc_db.types import Image
 
@@ -145,3 +145,12 @@ def test_peak_on_the_rim_has_no_fraction() -> None:
     scores = np.zeros((5, 6), np.float32)
     scores[0, 5] = 1
     assert peak(scores) == (0, 5, 1)
+
+
+@pytest.mark.parametrize("shape", [(8, 12), (9, 15), (3, 3), (128, 128)])
+@pytest.mark.parametrize("factor", [2, 4])
+def test_cells_are_averaged_over_squares(shape: tuple[int, int], factor: int) -> None:
+    values = np.random.default_rng(0).random(shape).astype(np.float32)
+    height, width = (n // factor for n in shape)
+    whole = values[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    assert averaged(values, factor) == pytest.approx(whole.mean(axis=(1, 3)), abs=1e-6)

@@ -14,7 +14,7 @@ import pytest
 
 from rsloc_db.errors import ModelError
 from rsloc_db.models import REGISTRY, embedder
-from rsloc_db.models.gradients import WEIGHTS, Gradients
+from rsloc_db.models.gradients import WEIGHTS, Gradients, _median
 from rsloc_db.synthetic import land
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -246,3 +246,10 @@ def test_the_fit_runs_on_synthetic_land_and_gives_weights_that_load(tmp_path):
     model = Gradients(tmp_path / "tiny.npz")
     rows = model.embed(np.stack([shrink(land(200, seed)) for seed in (1, 2)]))
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 577, 2304, 9216])
+def test_the_median_of_gradients_is_the_median(size: int) -> None:
+    values = np.random.default_rng(size).random(size).astype(np.float32) * 100
+    assert _median(values) == np.median(values)
+    assert _median(np.round(values, -1)) == np.median(np.round(values, -1))

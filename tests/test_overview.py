@@ -13,6 +13,7 @@ import rsloc_db
 from rsloc_db.correlation import GradientMaps, pooled
 from rsloc_db.db.blocks import LayerKey
 from rsloc_db.db.connection import connect
+from rsloc_db.stages import maps
 from rsloc_db.stages.maps import BLOCK_CELLS, OVERVIEW, StoredMaps
 
 
@@ -28,10 +29,15 @@ def forget_overviews(url: str) -> None:
 
 
 @pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("coarser", [False, True])
 @pytest.mark.parametrize("made", [True, False])
-def test_a_query_is_found_in_overviews(land_url: str, tmp_path: Path, made: bool) -> None:
+def test_a_query_is_found_in_overviews(
+    land_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: bool, coarser: bool
+) -> None:
     if not made:
         forget_overviews(land_url)
+    if coarser:
+        monkeypatch.setattr(sys.modules["rsloc_db.stages.exhaustive"], "MIN_COARSER_CELLS", 1)
     query = cut()
     (found,) = rsloc_db.localize(query.write(tmp_path / "here.tif"), retrieval="exhaustive", workers=1).queries
     assert found["verdict"] == "accepted", found["reason"]
@@ -66,3 +72,31 @@ def test_an_overview_is_the_mean_of_its_maps_and_ingest_makes_what_is_missing(la
     assert np.array_equal(again.maps, stored.maps)
     with connect(land_url) as conn:
         assert conn.execute("SELECT count(*) FROM gradient_block WHERE overview IS NULL").fetchone() == (0,)
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("room", [0, 200_000, 1 << 30])
+def test_what_is_kept_for_the_next_query_changes_nothing(
+    land_url: str, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    monkeypatch.setattr(maps, "KEPT_BYTES", room)
+    with connect(land_url) as conn:
+        row = conn.execute(
+            "SELECT gallery_id, level, block_column, block_row FROM gradient_block ORDER BY id"
+        ).fetchone()
+        assert row is not None
+        stored = StoredMaps(conn, LayerKey(row[0], row[1]))
+        box = row[2] * BLOCK_CELLS, row[3] * BLOCK_CELLS, BLOCK_CELLS, BLOCK_CELLS
+        for pool in (4, 2, 1, 4):
+            shape = (BLOCK_CELLS // pool + 32, BLOCK_CELLS // pool + 32)
+            first, again = (stored.spectra(*box, pool, shape) for _ in range(2))
+            assert (first is again) == (first.nbytes <= room)
+            assert np.array_equal(first.maps, again.maps)
+            assert first.size == (BLOCK_CELLS // pool, BLOCK_CELLS // pool)
+            kept = sum(each.nbytes for each in stored._spectra.values())
+            assert kept <= room
+
+
+@pytest.mark.parametrize(("cells", "margin"), [(1, 32), (32, 32), (32.5, 64), (64, 64), (65, 128), (200, 256)])
+def test_a_margin_holds_the_template(cells: float, margin: int) -> None:
+    assert sys.modules["rsloc_db.stages.exhaustive"]._margin(cells) == margin
