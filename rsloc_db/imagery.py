@@ -28,7 +28,10 @@ STRETCH_PERCENTILES = (2.0, 98.0)
 """What is stretched to 0 and 255 in images that are not 8 bit."""
 
 _SAMPLES = 1 << 20
-_MAGIC = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WEBP"}
+_JPEG = b"\xff\xd8"
+_MAGIC = {_JPEG: "JPEG", b"\x89PNG": "PNG", b"RIFF": "WEBP"}
+_WITH_GREY = ("YCbCr", "Gray")
+"""Colour spaces of JPEGs one of whose channels is grey."""
 _GDAL_OPTIONS = {"GDAL_PAM_ENABLED": "NO"}
 
 
@@ -44,6 +47,26 @@ def decode(data: bytes) -> Image:
         ImageError: the data is of another format, damaged or truncated, or has more than ``MAX_PIXELS``.
     """
     return decode_valid(data)[0]
+
+
+def check(data: bytes) -> None:
+    """Refuse what ``decode`` refuses; of a JPEG all is read, but few pixels are made.
+
+    Raises:
+        ImageError: as ``decode``.
+    """
+    if not data.startswith(_JPEG):
+        decode_valid(data)
+        return
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+        check_size(width, height)
+        if space in _WITH_GREY:
+            simplejpeg.decode_jpeg(data, "GRAY", min_factor=8, strict=True)
+            return
+    except ValueError as error:
+        raise _damaged(data, "JPEG", error) from error
+    decode_valid(data)
 
 
 def decode_valid(data: bytes, *, checked: bool = False) -> tuple[Image, Mask]:
@@ -69,8 +92,12 @@ def decode_valid(data: bytes, *, checked: bool = False) -> tuple[Image, Mask]:
             _check(data, driver)
         bands, opaque = _bands(data, driver)
     except (RasterioError, cv2.error, ValueError) as error:
-        raise ImageError(f"damaged or truncated {driver} image of {len(data)} bytes: {_cause(error)}") from error
+        raise _damaged(data, driver, error) from error
     return to_rgb8(bands, valid=opaque)
+
+
+def _damaged(data: bytes, driver: str, error: BaseException) -> ImageError:
+    return ImageError(f"damaged or truncated {driver} image of {len(data)} bytes: {_cause(error)}")
 
 
 def decode_tile(data: bytes, *, checked: bool = False) -> tuple[Image, Mask]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -252,3 +253,36 @@ def test_window_does_not_change_its_input() -> None:
     imagery.window(image, np.zeros((256, 256), bool), 10, 10, 60.5, 60.5, 30)[:] = 1
     imagery.window(image, None, 30, 30, 32, 32, 32)[:] = 1
     assert np.array_equal(image, before)
+
+
+@pytest.mark.parametrize("how", ["cut", "changed", "missing", "added"])
+@pytest.mark.parametrize(
+    "options", [[], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1], [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]]
+)
+def test_a_quick_check_refuses_what_decoding_refuses(how: str, options: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    whole = encode(smooth(90, 130), ".jpg", *options)
+    imagery.check(whole)
+    refused = 0
+    for _ in range(60):
+        data, at = bytearray(whole), int(rng.integers(2, len(whole)))
+        if how == "cut":
+            del data[at:]
+        elif how == "changed":
+            data[at] ^= int(rng.integers(1, 256))
+        elif how == "missing":
+            del data[at : at + 9]
+        else:
+            data[at:at] = rng.bytes(9)
+        found = [_reason(read, bytes(data)) for read in (imagery.check, imagery.decode)]
+        assert found[0] == found[1]
+        refused += found[0] is not None
+    assert refused > 10
+
+
+def _reason(read: Callable[[bytes], object], data: bytes) -> str | None:
+    try:
+        read(data)
+    except ImageError as error:
+        return str(error)
+    return None

@@ -151,7 +151,7 @@ def _problem(item: Tile | Failure) -> str | None:
     if isinstance(item, Failure):
         return item.reason
     try:
-        imagery.decode(item.data)
+        imagery.check(item.data)
     except ImageError as error:
         return str(error)
     return None
