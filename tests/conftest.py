@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import hypothesis
 import lands
 import psycopg
 import pytest
@@ -28,6 +29,9 @@ STALE_AFTER_S = 6 * 3600
 NUMBERS = count(1)
 # most tests have little to do, and starting processes for it would take longer
 os.environ.setdefault("RSLOC_WORKERS", "1")
+# a busy machine is no failure
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

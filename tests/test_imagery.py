@@ -69,7 +69,7 @@ def test_what_is_no_image_is_refused(data: bytes) -> None:
         imagery.decode(data)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.binary(max_size=200), st.sampled_from([b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF\x00\x00\x00\x00WEBP"])
 )
@@ -202,7 +202,7 @@ def test_window_of_the_whole_image_is_the_image() -> None:
     assert np.array_equal(imagery.window(image, None, 48, 48, 96, 96, 96), image)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.floats(140, 170),
     st.floats(140, 170),
