@@ -41,8 +41,6 @@ FROM run_query WHERE run_id = %s
 def main() -> None:
     """Localize by each way and print the table."""
     arguments = _arguments()
-    paths = [Path(path) for path in arguments.queries]
-    load_truth(paths)
     with connect(server.database_url()) as conn:
         tiles = conn.execute(TILES, (arguments.gallery,)).fetchone()
     print(f"gallery of {tiles[0] if tiles else 0:,} tiles; {arguments.workers} worker(s); commit {commit()}\n")
@@ -76,6 +74,8 @@ def _row(arguments: argparse.Namespace, way: str) -> list[str]:
     wall = (time.monotonic() - started) / len(files)
     with connect(server.database_url()) as conn:
         memory, shares = (conn.execute(text, (run,)).fetchone() for text in (MEMORY, SHARES))
+    # the search is over, and its queries are in the database
+    load_truth(files)
     found = rsloc_db.evaluate(run)
     return [way, str(len(files)), *_answers(found, arguments.limit_m), *_seconds(found), *_rest(shares, wall, memory)]
 
