@@ -26,12 +26,11 @@ import cv2
 import numpy as np
 
 from rsloc_db.gallery.ge_tiles_file import GeRow, GeTilesFile
+from rsloc_db.stages.maps import BLOCK_TILES
 from rsloc_db.stages.workers import in_order
 from rsloc_db.synth import JPEG_QUALITY, NOTE
 
 COPIES, BATCH = 8, 512
-BLOCK_TILES = 8
-"""Tiles along a block of gradient maps; copies are whole blocks apart."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,7 @@ def copied(job: tuple[int, list[GeRow]], square: Square) -> list[GeRow]:
     """Return the tiles of a copy, 1 to 7, of the drawn land; its bits say which axes are mirrored and swapped."""
     copy, originals = job
     cv2.setNumThreads(1)
+    # whole blocks of gradient maps
     apart = (-(-square.side // BLOCK_TILES) + 1) * BLOCK_TILES
     rows = []
     for level, column, row, time_, data in originals:

@@ -59,9 +59,7 @@ def check(data: bytes) -> None:
         decode_valid(data)
         return
     try:
-        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-        check_size(width, height)
-        if space in _WITH_GREY:
+        if _jpeg_space(data) in _WITH_GREY:
             simplejpeg.decode_jpeg(data, "GRAY", min_factor=8, strict=True)
             return
     except ValueError as error:
@@ -124,13 +122,18 @@ def _cause(error: BaseException) -> str:
 
 def _jpeg(data: bytes, *, strict: bool) -> tuple[Image, Mask]:
     """Decode a JPEG; ``strict`` refuses what the decoder would have to fill up, of which OpenCV tells stderr alone."""
-    height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-    check_size(width, height)
-    if space in ("CMYK", "YCCK"):
+    if _jpeg_space(data) in ("CMYK", "YCCK"):
         simplejpeg.decode_jpeg(data, "CMYK", strict=strict)
         return to_rgb8(_bands(data, "JPEG")[0])
     image = np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=strict), np.uint8)
     return image, np.ones(image.shape[:2], bool)
+
+
+def _jpeg_space(data: bytes) -> str:
+    """Return the colour space of a JPEG that is not too large."""
+    height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+    check_size(width, height)
+    return str(space)
 
 
 def _check(data: bytes, driver: str) -> None:

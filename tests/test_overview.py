@@ -74,7 +74,6 @@ def test_an_overview_is_the_mean_of_its_maps_and_ingest_makes_what_is_missing(la
         assert conn.execute("SELECT count(*) FROM gradient_block WHERE overview IS NULL").fetchone() == (0,)
 
 
-@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("room", [0, 200_000, 1 << 30])
 def test_what_is_kept_for_the_next_query_changes_nothing(
     land_url: str, monkeypatch: pytest.MonkeyPatch, room: int

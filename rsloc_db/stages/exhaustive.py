@@ -89,13 +89,14 @@ class Coarse:
 
 def _coarse(templates: Templates, blocks: Sequence[tuple[int, int]], options: Options, count: int) -> Coarse:
     """Choose cells as wide as the query bears where poses are many, and overviews where the gallery is large."""
+    if not options.free and count <= FULL_BLOCKS:
+        return Coarse((AS_STATED,), 1, MAX_CELLS, BAND)
     reference = templates.reference
     # where the query is smallest on the maps
     lat_deg = min(_lats_deg(reference, blocks).values(), key=abs)
     side = min(templates.at(lat_deg).maps.cover.shape)
     if not options.free:
-        large = COARSER if side >= COARSER * MIN_COARSER_CELLS else OVERVIEW
-        pool = large if count > FULL_BLOCKS else 1
+        pool = COARSER if side >= COARSER * MIN_COARSER_CELLS else OVERVIEW
         return Coarse((AS_STATED,), pool, MAX_CELLS, BAND * pool)
     tried = tuple(poses(options))
     side *= min(pose.zoom for pose in tried)

@@ -202,8 +202,9 @@ def useful(image: Image, valid: Mask, patches: Sequence[PatchRow]) -> list[Patch
     grey, seen = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), valid.view(np.uint8)
     kept, contrast = [], []
     for p in patches:
-        part = grey[_slices(p, image.shape)]
-        if cv2.countNonZero(seen[_slices(p, image.shape)]) >= MIN_VALID * part.size:
+        place = _slices(p, image.shape)
+        part = grey[place]
+        if cv2.countNonZero(seen[place]) >= MIN_VALID * part.size:
             kept.append(p)
             contrast.append(float(cv2.meanStdDev(part)[1][0, 0]))
     limit = 0.2 * float(np.median(contrast)) if contrast else 0.0
