@@ -38,8 +38,8 @@ from rsloc_db.stages.query import read_query
 from rsloc_db.stages.reference import Fit, References, to_grid
 from rsloc_db.stages.template import templates_of
 
-Transform = tuple[str, tuple[int, ...], tuple[int, int]]
-"""Name of a function of ``scipy.fft``, the shape of its array, and that of the maps."""
+Transform = tuple[str, tuple[int, ...], int | tuple[int, int], int]
+"""Name of a function of ``scipy.fft``, the shape of its array, that of its result, and the axis where it is one."""
 
 
 def main() -> None:
@@ -81,13 +81,18 @@ def _noting() -> Iterator[list[Transform]]:
         next_fast_len = staticmethod(fft.next_fast_len)
 
         @staticmethod
-        def rfft2(array: np.ndarray, shape: tuple[int, int], workers: int) -> Any:
-            noted.append(("rfft2", array.shape, shape))
-            return fft.rfft2(array, shape, workers=workers)
+        def rfft(array: np.ndarray, length: int, workers: int) -> Any:
+            noted.append(("rfft", array.shape, length, -1))
+            return fft.rfft(array, length, workers=workers)
+
+        @staticmethod
+        def fft(array: np.ndarray, length: int, axis: int, workers: int) -> Any:
+            noted.append(("fft", array.shape, length, axis))
+            return fft.fft(array, length, axis=axis, workers=workers)
 
         @staticmethod
         def irfft2(array: np.ndarray, shape: tuple[int, int], workers: int) -> Any:
-            noted.append(("irfft2", array.shape, shape))
+            noted.append(("irfft2", array.shape, shape, -1))
             return fft.irfft2(array, shape, workers=workers)
 
     with patch.object(correlation, "fft", Noting):
@@ -97,11 +102,12 @@ def _noting() -> Iterator[list[Transform]]:
 def _transforms_s(noted: list[Transform], threads: int) -> float:
     """Return how long so many transforms take alone."""
     arrays = {
-        (name, size): np.ones(size, np.float32 if name == "rfft2" else np.complex64) for name, size, _ in set(noted)
+        (name, size): np.ones(size, np.float32 if name == "rfft" else np.complex64) for name, size, *_ in set(noted)
     }
     started = time.perf_counter()
-    for name, size, shape in noted:
-        getattr(fft, name)(arrays[name, size], shape, workers=threads)
+    for name, size, shape, axis in noted:
+        axes = {"axis": axis} if isinstance(shape, int) else {}
+        getattr(fft, name)(arrays[name, size], shape, **axes, workers=threads)
     return time.perf_counter() - started
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rsloc_db.correlation import GradientMaps, averaged, correlate, gradient_maps, peak
+from rsloc_db.correlation import GradientMaps, averaged, correlate, gradient_maps, harmonics, peak
 from rsloc_db.synthetic import land
 from rsloc_db.types import Image
 
@@ -116,6 +116,23 @@ def test_finds_a_known_place_where_both_have_holes() -> None:
     search = maps_of(gallery, with_hole(gallery, slice(150, 256), slice(0, 150)))
     row, column, _ = peak(correlate(template, search))
     assert (row, column) == (pytest.approx(12, abs=0.3), pytest.approx(25, abs=0.3))
+
+
+def test_harmonics_correlate_as_all_orientations_do() -> None:
+    query, gallery = maps_of(land(SIDE, 1, season=2)[48:176, 100:244]), maps_of(land(SIDE, 1))
+    few, scores = correlate(harmonics(query), harmonics(gallery)), correlate(query, gallery)
+    assert np.corrcoef(few.ravel(), scores.ravel())[0, 1] > 0.95
+    assert np.unravel_index(few.argmax(), few.shape) == np.unravel_index(scores.argmax(), scores.shape)
+
+
+def test_harmonics_are_coefficients_of_an_orthonormal_basis() -> None:
+    """What has none but the first is told whole, with the same products."""
+    angles = np.arange(6) * np.pi / 6
+    wave = np.stack([1 + 0.5 * np.cos(2 * angles) - 0.2 * np.sin(2 * angles), np.cos(2 * angles - 1)], axis=1)
+    maps = GradientMaps(wave[:, None].astype(np.float32), np.ones((1, 2), np.float32))
+    found = harmonics(maps).maps[:, 0]
+    assert found.shape == (3, 2)
+    np.testing.assert_allclose(found.T @ found, wave.T @ wave, rtol=1e-5)
 
 
 def test_little_overlap_counts_nothing(dim: Image) -> None:

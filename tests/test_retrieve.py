@@ -26,7 +26,9 @@ from rsloc_db.db.search import ef_search, search, search_statement
 from rsloc_db.frames import Frame, add_offset, ground_distance_m
 from rsloc_db.grids import nominal_resolution_m
 from rsloc_db.models import embedder
-from rsloc_db.stages.retrieve import cut, latitude_bands, patch_size, useful
+from rsloc_db.stages.options import Options
+from rsloc_db.stages.query import Query
+from rsloc_db.stages.retrieve import embedded, latitude_bands, patch_size, places_of, some_of, useful
 from rsloc_db.types import Image, Pixels, Scale, Silent
 
 LEVEL = 15
@@ -41,7 +43,7 @@ FRANCE, EVERYWHERE = (43.0, 50.0), (0.0, 90.0)
 def layout(pixels: Pixels, width: int, height: int, window: int = 3, most: int = 100) -> list[PatchRow]:
     scale = SCALES[pixels]
     band = latitude_bands(scale, *FRANCE)[0]
-    return cut(Frame(scale, width, height), LEVEL, window, band, most)
+    return some_of(places_of(Frame(scale, width, height), LEVEL, window, band), most)
 
 
 # --- how patches lie
@@ -93,9 +95,21 @@ def test_some_patch_is_in_phase_with_the_grid() -> None:
         assert off.min() < 256 / 3
 
 
+@pytest.mark.parametrize(("side", "narrow"), [(960, 144), (2560, 75)])
+def test_a_small_query_is_cut_into_all_of_its_narrow_windows(side: int, narrow: int) -> None:
+    """Few of them are in phase with the grid; of a large one enough are in any choice."""
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    query = Query(image, np.ones((side, side), bool), Frame(SCALES["mercator"], side, side))
+    targets = [Target(1, "land", "google_earth", LEVEL, tiles, tiles, "hnsw", 256, *FRANCE) for tiles in (1, 3)]
+    options = Options("gradients", patches=25)
+    cut = [p.window_tiles for patches, _ in embedded(query, targets, embedder(), options) for p in patches]
+    assert cut.count(1) == narrow
+    assert cut.count(3) <= options.patches
+
+
 def test_offsets_are_those_of_the_frame() -> None:
     frame = Frame(SCALES["ground"], 1500, 1200)
-    for p in cut(frame, LEVEL, 3, latitude_bands(frame.scale, *FRANCE)[0], 100):
+    for p in places_of(frame, LEVEL, 3, latitude_bands(frame.scale, *FRANCE)[0]):
         east, north = frame.offsets(np.array(p.x_px), np.array(p.y_px))
         assert (p.east_offset, p.north_offset) == (pytest.approx(float(east)), pytest.approx(float(north)))
 

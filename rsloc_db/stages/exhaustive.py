@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from rsloc_db.correlation import Spectra, correlate, pooled
+from rsloc_db.correlation import Spectra, correlate
 from rsloc_db.db.blocks import LayerKey
-from rsloc_db.stages.maps import BLOCK_CELLS, OVERVIEW
+from rsloc_db.stages.maps import BLOCK_CELLS, OVERVIEW, coarse
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.poses import poses
 from rsloc_db.stages.reference import Candidate, Fit, Reference, References
@@ -46,8 +46,8 @@ MARGIN_CELLS = 32
 """Maps are read with a margin of this, doubled until the query's template fits: transforms serve many queries."""
 MIN_FREE_CELLS = 14
 """Cells are averaged in search of a pose as long as this many a side remain of the query."""
-FREE_BAND = 0.05
-"""Bands of latitude in search of a pose."""
+WIDE_BAND = BAND * COARSER
+"""Bands of latitude in search of a pose, or in the coarsest cells."""
 FREE_BLOCKS = 65_000
 """Automatic retrieval searches at most so many blocks times poses where these are tried: up to a minute."""
 KEPT_BYTES = 300_000_000
@@ -91,17 +91,16 @@ def _coarse(templates: Templates, blocks: Sequence[tuple[int, int]], options: Op
     """Choose cells as wide as the query bears where poses are many, and overviews where the gallery is large."""
     if not options.free and count <= FULL_BLOCKS:
         return Coarse((AS_STATED,), 1, MAX_CELLS, BAND)
-    reference = templates.reference
     # where the query is smallest on the maps
-    lat_deg = min(_lats_deg(reference, blocks).values(), key=abs)
-    side = min(templates.at(lat_deg).maps.cover.shape)
+    lat_deg = min(_lats_deg(templates.reference, blocks).values(), key=abs)
+    side = min(templates.at(lat_deg, width=WIDE_BAND).maps.cover.shape)
     if not options.free:
         pool = COARSER if side >= COARSER * MIN_COARSER_CELLS else OVERVIEW
         return Coarse((AS_STATED,), pool, MAX_CELLS, BAND * pool)
     tried = tuple(poses(options))
     side *= min(pose.zoom for pose in tried)
     pool = next((n for n in (4, 2) if side >= n * MIN_FREE_CELLS), 1)
-    return Coarse(tried, pool, FREE_CELLS * pool, FREE_BAND)
+    return Coarse(tried, pool, FREE_CELLS * pool, WIDE_BAND)
 
 
 def ways_to_search(references: References, options: Options) -> list[Literal["knn", "exhaustive"]]:
@@ -190,7 +189,7 @@ class Transformed:
             self._band, self._kept = band, {}
         if (pose, shape) in self._kept:
             return self._kept[pose, shape]
-        made = Spectra(pooled(template.maps, self.how.pool), shape)
+        made = Spectra(coarse(template.maps, self.how.pool, self.how.pool), shape)
         if len(self._kept) * made.maps.nbytes < KEPT_BYTES:
             self._kept[pose, shape] = made
         return made

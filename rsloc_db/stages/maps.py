@@ -16,7 +16,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rsloc_db.correlation import MIN_COVER, ORIENTATIONS, GradientMaps, Spectra, averaged, gradient_maps, pooled
+from rsloc_db.correlation import (
+    MIN_COVER,
+    ORIENTATIONS,
+    GradientMaps,
+    Spectra,
+    averaged,
+    gradient_maps,
+    harmonics,
+    pooled,
+)
 from rsloc_db.db import blocks
 from rsloc_db.db.blocks import BlockKey, BlockRow, LayerKey
 from rsloc_db.db.connection import Connection
@@ -172,7 +181,7 @@ class StoredMaps:
             height: rows.
             pool: 1, or ``OVERVIEW``: then all of these count cells of the overview.
         """
-        out = GradientMaps(np.zeros((ORIENTATIONS, height, width), np.float32), np.zeros((height, width), np.float32))
+        maps, cover = np.zeros((ORIENTATIONS, height, width), np.int8), np.zeros((height, width), np.float32)
         side = BLOCK_CELLS // pool
         wanted = _blocks_of(left, top, width, height, side)
         keys = self._on_earth(wanted)
@@ -180,8 +189,8 @@ class StoredMaps:
         for (c, r), key in zip(wanted, keys, strict=True):
             block = found[key]
             if block is not None:
-                _paste(out, block, c * side - left, r * side - top)
-        return out
+                _paste((maps, cover), block, c * side - left, r * side - top)
+        return GradientMaps(np.multiply(maps, np.float32(1 / 127)), cover)
 
     def spectra(self, left: int, top: int, width: int, height: int, pool: int, shape: tuple[int, int]) -> Spectra:
         """Return the transform of the maps of a box of cells, which is kept for queries to come while there is room.
@@ -198,7 +207,7 @@ class StoredMaps:
         if key not in self._spectra:
             step = 1 if pool % OVERVIEW else OVERVIEW
             maps = self.cells(left // step, top // step, width // step, height // step, step)
-            made = Spectra(pooled(maps, pool // step), shape)
+            made = Spectra(coarse(maps, pool, pool // step), shape)
             if not self._make_room(made.nbytes, pool):
                 return made
             self._spectra[key] = made
@@ -245,6 +254,11 @@ class StoredMaps:
         return out
 
 
+def coarse(maps: GradientMaps, pool: int, rest: int) -> GradientMaps:
+    """Return maps as they are searched where so many cells a side are one; ``rest`` are still to be averaged."""
+    return maps if pool == 1 else harmonics(pooled(maps, rest))
+
+
 def _blocks_of(left: int, top: int, width: int, height: int, side: int) -> list[tuple[int, int]]:
     """Return (column, row) of the blocks that a box of cells touches; columns may lie beyond the antimeridian.
 
@@ -255,12 +269,12 @@ def _blocks_of(left: int, top: int, width: int, height: int, side: int) -> list[
     return [(c, r) for c in columns for r in rows]
 
 
-def _paste(out: GradientMaps, block: Block, left: int, top: int) -> None:
-    """Write a block into maps, its upper left cell at (left, top), which may lie outside."""
-    height, width = out.cover.shape
-    side = len(block[1])
+def _paste(out: tuple[NDArray[np.int8], NDArray[np.float32]], block: Block, left: int, top: int) -> None:
+    """Write a block into maps and cover, its upper left cell at (left, top), which may lie outside."""
+    (maps, cover), side = out, len(block[1])
+    height, width = cover.shape
     rows = slice(max(top, 0), min(top + side, height))
     columns = slice(max(left, 0), min(left + side, width))
     part = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
-    np.multiply(block[0][:, *part], np.float32(1 / 127), out=out.maps[:, rows, columns])
-    out.cover[rows, columns] = block[1][part]
+    maps[:, rows, columns] = block[0][:, *part]
+    cover[rows, columns] = block[1][part]

@@ -41,7 +41,7 @@ class Options:
     galleries: tuple[str, ...] | None = None
     within: str | None = None
     hits: int = 100
-    patches: int = 100
+    patches: int = 25
     retrieval: Retrieval = "auto"
     rotation: Rotation = "north_up"
     gsd_factor: float = 1.0

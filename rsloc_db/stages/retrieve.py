@@ -31,6 +31,8 @@ BAND_RATIO = 1.13
 """A band of latitudes spans at most this ratio of cos(latitude): half of it is the largest error of scale."""
 ENOUGH_PATCHES = 12
 """Below this many patches they are cut closer together."""
+SMALL_SHARE = 4
+"""Where all places of the widest windows are taken, so many times the patches of narrower ones: the query is small."""
 FREE_PATCHES = 900
 """Where poses are tried, they share so many patches of the widest windows, but for a dozen each."""
 UPRIGHT_SHRINK = 1.5
@@ -132,8 +134,12 @@ def _cut_level(
         # one pose of many need not do alone
         enough = max(ENOUGH_PATCHES // len(bands), 2) if widest else ENOUGH_PATCHES
         most = max(max_patches * max(first, window_tiles) // window_tiles // len(bands), enough)
-        cuts = [p for band in bands for p in cut(query.frame, level, window_tiles, band, most)]
-        first = max(first, window_tiles if cuts else 0)
+        places = [places_of(query.frame, level, window_tiles, band) for band in bands]
+        cuts = [p for of_band in places for p in some_of(of_band, most)]
+        if cuts and not first:
+            first = window_tiles
+            if not widest and max(map(len, places)) <= most:
+                max_patches *= SMALL_SHARE
         patches += useful(query.image, query.valid, cuts)
     return patches
 
@@ -168,7 +174,7 @@ def patch_size(scale: Scale, level: int, window_tiles: int, band: tuple[float, f
     return window_tiles * tile_deg / scale.x, window_tiles * tile_deg * east / north / scale.y
 
 
-def cut(frame: Frame, level: int, window_tiles: int, band: tuple[float, float], max_patches: int) -> list[PatchRow]:
+def places_of(frame: Frame, level: int, window_tiles: int, band: tuple[float, float]) -> list[PatchRow]:
     """Lay patches over a query: a sixth of a window apart, but a quarter of a tile; a twelfth where these are few.
 
     A query a little smaller than a window still gives one patch, whose rim is filled up; a much smaller one gives none.
@@ -182,14 +188,18 @@ def cut(frame: Frame, level: int, window_tiles: int, band: tuple[float, float], 
         if len(x) * len(y) >= ENOUGH_PATCHES:
             break
     places = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    if len(places) > max_patches:
-        # a random choice keeps all phases against the tile grid; seeded, so that a rerun cuts the same
-        places = places[np.sort(np.random.default_rng(0).choice(len(places), max_patches, replace=False))]
     east, north = frame.offsets(places[:, 0], places[:, 1])
     return [
         PatchRow(level, window_tiles, float(a), float(b), width, height, float(e), float(n), *band)
         for (a, b), e, n in zip(places, east, north, strict=True)
     ]
+
+
+def some_of(patches: Sequence[PatchRow], most: int) -> list[PatchRow]:
+    """Return a random choice of patches, which keeps all phases against the tile grid; a rerun chooses the same."""
+    if len(patches) <= most:
+        return list(patches)
+    return [patches[i] for i in np.sort(np.random.default_rng(0).choice(len(patches), most, replace=False))]
 
 
 def _centers(size: int, patch: float, step: float) -> NDArray[np.float64]:
