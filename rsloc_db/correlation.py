@@ -50,7 +50,7 @@ def gradient_maps(
     """Turn an image into maps of oriented gradients, one value a cell.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB, or (H, W) grey.
         valid: (H, W) bool, the pixels that are imagery.
         cell_px: side of a cell in pixels; a rest at the right and bottom edge is dropped.
         orientations: number of channels, evenly spaced over 180 degrees.
@@ -60,14 +60,16 @@ def gradient_maps(
         Maps of H // cell_px rows and W // cell_px columns.
     """
     height, width = image.shape[0] // cell_px, image.shape[1] // cell_px
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    grey = (image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)).astype(np.float32)
     inner = cv2.erode(valid.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=1).astype(np.float32)
     gx, gy = (cv2.Sobel(grey, cv2.CV_32F, dx, 1 - dx) * inner for dx in (1, 0))
     size = (width * cell_px, height * cell_px)
     cover = _to_cells(inner, size, cell_px)
     stack = np.empty((orientations, height, width), np.float32)
+    response = np.empty_like(gx)
     for k, angle in enumerate(np.arange(orientations) * np.pi / orientations):
-        response = np.sqrt(np.abs(gx * np.float32(np.cos(angle)) + gy * np.float32(np.sin(angle))))
+        cv2.addWeighted(gx, float(np.cos(angle)), gy, float(np.sin(angle)), 0, response)
+        np.sqrt(np.abs(response, out=response), out=response)
         stack[k] = _to_cells(response, size, cell_px)
     stack /= np.maximum(cover, np.float32(1e-3))
     return _normalise(stack, cover >= MIN_COVER, surroundings_cells)

@@ -61,7 +61,8 @@ def localize_query(
     """
     levels = {(t.gallery_id, t.level) for t in targets}
     near = {key: reference for key, reference in references.items() if (key.gallery_id, key.level) in levels}
-    templates = templates_of(query, near)
+    grey = query.grey()
+    templates = templates_of(grey, near)
     fits: list[Fit] = []
     looked_at = 0
     ways = ways_to_search(near, options)
@@ -77,11 +78,11 @@ def localize_query(
             lap("retrieve")
         looked_at += len(found)
         fits += settle_poses(query, found, templates, options)
-        verified = verify(query, fits, near, options)
+        verified = verify(grey, fits, near, options)
         lap("verify")
         # where no clique stands out it is cheaper to look everywhere before any is refined
         promising = verified if way == ways[-1] or way == "exhaustive" or stands_out(verified) else []
-        places = places_of(refine_fits(query, promising, near, trials=looked_at, free=options.free))
+        places = places_of(refine_fits(grey, promising, near, trials=looked_at, free=options.free))
         decision = decide(places, looked_at)
         if way == ways[-1] or decision.verdict != "not_here":
             break

@@ -58,6 +58,9 @@ class Box:
         return Box(self.left - margin, self.top - margin, self.right + margin, self.bottom + margin)
 
 
+SHRINK_STEP = 1.2
+"""Queries are averaged down by powers of this."""
+
 References = Mapping[LayerKey, Reference]
 """Gallery levels, those of several dates once for each."""
 
@@ -117,7 +120,7 @@ def resample(
     """Resample a query into a box of grid pixels, as it lies when its centre is at ``center``.
 
     Returns:
-        (H, W, 3) uint8 and (H, W) bool with H, W = the box's size / step.
+        (H, W, 3) uint8, of a grey query (H, W), and (H, W) bool with H, W = the box's size / step.
     """
     frame = query.frame
     width, height = (box.right - box.left) // step, (box.bottom - box.top) // step
@@ -146,14 +149,18 @@ def _shrunk_size(size_px: int, coordinate: Floats, width: int, height: int) -> i
         height: target's height.
     """
     step = float(np.hypot(np.ptp(coordinate, axis=1).mean() / width, np.ptp(coordinate, axis=0).mean() / height))
-    # in steps of 4 %, so that neighbouring places and poses share a shrunk image
-    shrink: float = 1.04 ** float(np.floor(np.log(max(step, 1.0)) / np.log(1.04)))
+    # in steps, so that neighbouring places and poses share a shrunk image; what remains of them is interpolated
+    shrink: float = SHRINK_STEP ** float(np.floor(np.log(max(step, 1.0)) / np.log(SHRINK_STEP)))
     return max(1, round(size_px / shrink))
 
 
 def _upsample(nodes: Floats, width: int, height: int) -> NDArray[np.float32]:
     """Interpolate a map given at evenly spaced nodes, edge to edge, to pixel centres."""
-    n = len(nodes) - 1
-    x, y = np.meshgrid((np.arange(width) + 0.5) / width * n, (np.arange(height) + 0.5) / height * n)
-    fine = cv2.remap(nodes.astype(np.float32), x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
-    return np.asarray(fine, np.float32)
+    rows, columns = (_weights(len(nodes), size) for size in (height, width))
+    return np.asarray(rows @ (nodes @ columns.T).astype(np.float32), np.float32)
+
+
+def _weights(nodes: int, size: int) -> NDArray[np.float32]:
+    """Return how much each node counts for each of so many pixels: (size, nodes), two to a row."""
+    at = (np.arange(size) + 0.5) / size * (nodes - 1)
+    return np.asarray(np.maximum(0, 1 - np.abs(at[:, None] - np.arange(nodes))), np.float32)
