@@ -193,14 +193,14 @@ class Spectra:
     Attributes:
         shape: rows and columns they are padded to.
         maps: (..., C, rows, columns // 2 + 1) transforms of the maps.
-        valid: (..., H, W) cover of the maps.
+        valid: (..., H, W) uint8, cover of the maps.
         energies: (..., H, W) sums of squares over the channels.
     """
 
     def __init__(self, source: GradientMaps, shape: tuple[int, int] | None = None) -> None:
         rows, columns = source.cover.shape[-2:]
         self.shape = shape or (fft.next_fast_len(rows, real=True), fft.next_fast_len(columns, real=True))
-        self.valid = source.cover
+        self.valid = source.cover.astype(np.uint8)
         self.maps = self._transform(source.maps)
         self.energies = np.asarray(np.einsum("...chw,...chw->...hw", source.maps, source.maps), np.float32)
 
@@ -212,8 +212,10 @@ class Spectra:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory, once everything has been asked for."""
-        return int(self.maps.nbytes + 2 * self.energies.nbytes + 2 * self.maps.nbytes // self.maps.shape[-3])
+        """Bytes in memory, once the transform of the cover has been asked for."""
+        energy = self.energy.nbytes if "energy" in self.__dict__ else 0
+        channels = self.maps.shape[-3]
+        return int(self.maps.nbytes * (channels + 1) // channels + self.energies.nbytes + self.valid.nbytes + energy)
 
     @cached_property
     def is_full(self) -> bool:
@@ -223,7 +225,7 @@ class Spectra:
     @cached_property
     def cover(self) -> NDArray[np.complex64]:
         """Transform of the cover."""
-        return self._transform(self.valid)
+        return self._transform(self.valid.astype(np.float32))
 
     @cached_property
     def energy(self) -> NDArray[np.complex64]:
@@ -296,11 +298,10 @@ def _product(spectrum: NDArray[np.complex64], shape: tuple[int, int]) -> NDArray
     return np.asarray(fft.irfft2(spectrum, shape, workers=cv2.getNumThreads()), np.float32)
 
 
-def _box_sums(values: Maps, size: tuple[int, int]) -> NDArray[np.float32]:
+def _box_sums(values: Maps | NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
     """Return the sum over the box of rows and columns that begins at each cell; what lies outside counts as zero."""
-    height, width = size
-    sums = cv2.boxFilter(values, -1, (width, height), anchor=(0, 0), normalize=False, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(sums, np.float32)
+    box, at, zero = size[::-1], (0, 0), cv2.BORDER_CONSTANT
+    return np.asarray(cv2.boxFilter(values, cv2.CV_32F, box, None, at, normalize=False, borderType=zero), np.float32)
 
 
 def peak(scores: NDArray[np.float32]) -> tuple[float, float, float]:

@@ -240,6 +240,11 @@ def find_cliques(conn: Connection, key: Key, target: Target, *, limit: int, p_hi
     conn.execute("SELECT set_config('enable_nestloop', 'on', true)")
 
 
+def delete_cliques(conn: Connection, key: Key) -> None:
+    """Delete the cliques of a query."""
+    conn.execute(statement("delete_cliques"), key.columns)
+
+
 def ranked_cliques(conn: Connection, key: Key, limit: int) -> list[CliqueRow]:
     """Rank the cliques of a query over all gallery levels, and return the best."""
     conn.execute(statement("rank_cliques"), key.columns)

@@ -2,6 +2,7 @@
 
     retrieve    cut patches, embed them, find the tiles that resemble each       -> patch, hit (with its vote)
     cliques     find where votes of distinct patches agree, least likely first   -> clique
+                (the widest windows first: where these show the place, narrower ones are not searched)
     exhaustive  in their place, after or before them (``ways_to_search``):
                 correlate the whole query with the gradient maps of the whole gallery
     verify      correlate the query with the gallery's maps, then its pixels     -> place
@@ -18,14 +19,14 @@ A gallery comes in by ``stages.ingest``. A batch of queries goes through ``stage
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rsloc_db.db.connection import Connection
 from rsloc_db.db.runs import Key, Target
 from rsloc_db.models import Embedder
 from rsloc_db.stages.cliques import cliques
 from rsloc_db.stages.decide import Decision, decide, places_of, store
-from rsloc_db.stages.exhaustive import exhaustive, ways_to_search
+from rsloc_db.stages.exhaustive import Way, exhaustive, ways_to_search
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
 from rsloc_db.stages.reference import Fit, References
@@ -66,25 +67,34 @@ def localize_query(
     fits: list[Fit] = []
     looked_at = 0
     ways = ways_to_search(near, options)
-    for way in ways:
-        if way == "knn":
-            retrieve(conn, key, query, targets, embedder, options, reader)
-            lap("retrieve")
-            candidates = cliques(conn, key, targets, options)
-            lap("cliques")
-            found = compare_cliques(candidates, templates, options)
-        else:
-            found = exhaustive(templates, options)
-            lap("retrieve")
+
+    def candidates() -> Iterator[tuple[Way, list[Fit], bool]]:
+        """Yield the places that each way to search finds, and whether it is the last."""
+        for way in ways:
+            if way == "exhaustive":
+                found = exhaustive(templates, options)
+                lap("retrieve")
+                yield way, found, way == ways[-1]
+                continue
+            for all_widths in retrieve(conn, key, query, targets, embedder, options, reader):
+                lap("retrieve")
+                agreeing = cliques(conn, key, targets, options)
+                lap("cliques")
+                found = compare_cliques(agreeing, templates, options, if_sure=not all_widths)
+                lap("verify")
+                if found or all_widths:
+                    yield way, found, all_widths and way == ways[-1]
+
+    for way, found, last in candidates():
         looked_at += len(found)
         fits += settle_poses(query, found, templates, options)
         verified = verify(grey, fits, near, options)
         lap("verify")
         # where no clique stands out it is cheaper to look everywhere before any is refined
-        promising = verified if way == ways[-1] or way == "exhaustive" or stands_out(verified) else []
+        promising = verified if last or way == "exhaustive" or stands_out(verified) else []
         places = places_of(refine_fits(grey, promising, near, trials=looked_at, free=options.free))
         decision = decide(places, looked_at)
-        if way == ways[-1] or decision.verdict != "not_here":
+        if last or decision.verdict != "not_here":
             break
         lap("refine")
     store(conn, key, places, decision, options.reference_error_px)

@@ -28,6 +28,8 @@ from rsloc_db.stages.template import BAND, MAX_CELLS, Template, Templates
 from rsloc_db.stages.verify import FREE_CELLS, compare_again, is_within, rivals
 from rsloc_db.types import AS_STATED, Pose
 
+Way = Literal["knn", "exhaustive"]
+
 CHUNK_CELLS = 1024
 """Cells a side of what is correlated at once, after they are averaged."""
 PEAKS = 5
@@ -103,7 +105,7 @@ def _coarse(templates: Templates, blocks: Sequence[tuple[int, int]], options: Op
     return Coarse(tried, pool, FREE_CELLS * pool, WIDE_BAND)
 
 
-def ways_to_search(references: References, options: Options) -> list[Literal["knn", "exhaustive"]]:
+def ways_to_search(references: References, options: Options) -> list[Way]:
     """Return the ways to search some gallery levels, in order; a later one is for what an earlier one does not find.
 
     By itself exhaustive search follows where the gallery is not too large; where poses are guesses it goes first, for

@@ -50,7 +50,7 @@ OVERVIEW = 2
 """Cells a side that are one in the overview."""
 KEPT_BLOCKS = {1: 2048, OVERVIEW: 4096}
 """Blocks kept in memory by a process, by how many cells a side were averaged: 230 MB, and 120 MB of overviews."""
-KEPT_BYTES = 1_200_000_000
+KEPT_BYTES = 1_400_000_000
 """Memory of a process for transforms of a level's maps, of all its dates together."""
 
 

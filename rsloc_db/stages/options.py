@@ -33,7 +33,7 @@ class Options:
             three times as many where poses are guesses.
         features: local features that tell further turns and scales where these are not known, or None.
         settled: most candidates whose turn and scale are looked for more closely, where these are not known.
-        verified: most places that are compared with pixels.
+        verified: most places that are compared with pixels; of large queries fewer, where their pose is known.
         refined: most places that are refined.
     """
 

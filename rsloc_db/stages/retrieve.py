@@ -53,7 +53,7 @@ def retrieve(
     embedder: Embedder,
     options: Options,
     reader: Connection | None = None,
-) -> int:
+) -> Iterator[bool]:
     """Store the patches of a query and their nearest tiles in every target.
 
     Args:
@@ -65,31 +65,51 @@ def retrieve(
         options: tiles a patch, most patches, and the polygon that the search is limited to.
         reader: a connection to a replica that searches in its stead.
 
-    Returns:
-        The number of patches.
+    Yields:
+        After the widest windows and after each narrower width, whether it is the last one: those who have seen enough
+        need not go on. Few patches of wide windows are left for the next width, and poses are searched all at once.
     """
-    found: list[PatchRow] = []
+    left, found = list(targets), list[PatchRow]()
+    narrowest = min(t.window_tiles for t in targets)
     for patches, vectors in embedded(query, targets, embedder, options):
         copy_patches(conn, key, patches, vectors)
         found += patches
-    for target, hits in searches(targets, found, options):
+        width = patches[0].window_tiles
+        if width > narrowest and len(found) >= ENOUGH_PATCHES and not options.free:
+            done = [t for t in left if t.window_tiles >= width]
+            left = [t for t in left if t.window_tiles < width]
+            _search(conn, key, query, searches(done, found, options), options, reader)
+            yield False
+    _search(conn, key, query, searches(left, found, options), options, reader)
+    yield True
+
+
+def _search(
+    conn: Connection,
+    key: Key,
+    query: Query,
+    wanted: Iterable[tuple[Target, int]],
+    options: Options,
+    reader: Connection | None,
+) -> None:
+    for target, hits in wanted:
         search(conn, key, target, query.frame.scale.pixels, limit=hits, within=options.within, reader=reader)
-    return len(found)
 
 
 def embedded(
     query: Query, targets: Sequence[Target], embedder: Embedder, options: Options
 ) -> Iterator[tuple[list[PatchRow], NDArray[np.float32]]]:
-    """Yield the patches of a query in each of its poses, with their vectors, (N, D) float32."""
+    """Yield the patches of a query in each of its poses, widest windows first, with their vectors, (N, D) float32."""
     levels = sorted({t.level for t in targets})
     tried = poses(options)
     most = max(FREE_PATCHES // len(tried), ENOUGH_PATCHES) if options.free else options.patches
     for pose in tried:
         upright = query.posed(pose).upright(UPRIGHT_SHRINK)
         patches = [p for level in levels for p in _cut_level(upright, targets, level, most, widest=options.free)]
-        if patches:
-            vectors = embed_patches(upright, patches, embedder)
-            yield [_in_query(p, query.frame.posed(pose), upright.frame) for p in patches], vectors
+        for width in sorted({p.window_tiles for p in patches}, reverse=True):
+            alike = [p for p in patches if p.window_tiles == width]
+            vectors = embed_patches(upright, alike, embedder)
+            yield [_in_query(p, query.frame.posed(pose), upright.frame) for p in alike], vectors
 
 
 def searches(targets: Sequence[Target], patches: Sequence[PatchRow], options: Options) -> Iterator[tuple[Target, int]]:

@@ -57,8 +57,13 @@ MAX_CELLS = 1200
 """A query is looked at with at most about this many fine cells a side; larger ones with coarser cells."""
 CLEAR_CORRELATION = 0.25
 """A place with less correlation is not clearly found, though it may have no rival."""
-SURE_CORRELATION, SURE_AFTER = 0.35, 8
-"""Where one place stands out by as much among so many cliques, or a multiple of it, the less likely ones are let be."""
+SURE_CORRELATION, SURE_AFTER, SURE_SCORE = 0.35, 4, 0.2
+"""Where one place stands out by as much among so many cliques, or a multiple of it, those that score less than this
+share of the first are let be: a second place like the first would not."""
+SMALL_CELLS, MIN_VERIFIED = 48, 3
+"""Of queries with more cells a side fewer places are compared with pixels, but so many at least. By stored maps the
+true place was the first for all 19 present queries of the small RSLoc-like gallery and all 25 of a drawn one; no other
+place had half of its correlation where the query has 60 cells a side."""
 RIVAL_CORRELATION = 0.5
 """A place with less than this share of the best correlation is no rival of it."""
 
@@ -71,11 +76,22 @@ def verify(query: Query, fits: Sequence[Fit], references: References, options: O
     """
     found = []
     inside = [fit for fit in fits if is_within(fit.center, options.within)]
-    for fit in rivals(_distinct(inside, references)[: options.verified]):
+    distinct = _distinct(inside, references)
+    for fit in rivals(distinct[: _compared(query, distinct, references, options)]):
         exact = compare_pixels(query, fit, references[fit.candidate.key])
         if exact is not None:
             found.append(exact)
     return rivals(sorted(found, key=lambda f: -f.correlation)[: options.refined])
+
+
+def _compared(query: Query, ranked: Sequence[Fit], references: References, options: Options) -> int:
+    """Return how many places are compared with pixels: of a large query fewer, which its maps tell apart better."""
+    if not ranked or options.free:
+        return options.verified
+    best = ranked[0]
+    box = footprint_box(query.frame, best.center, references[best.candidate.key], CELL_PX)
+    cells = (box.right - box.left) * (box.bottom - box.top) / CELL_PX**2
+    return min(options.verified, max(MIN_VERIFIED, round(options.verified * SMALL_CELLS**2 / cells)))
 
 
 def rivals(ranked: Sequence[Fit]) -> list[Fit]:
@@ -101,17 +117,23 @@ def stands_out(fits: Sequence[Fit], least: float = CLEAR_CORRELATION) -> bool:
 
 
 def compare_cliques(
-    cliques: Sequence[CliqueRow], templates: Mapping[LayerKey, Templates], options: Options
+    cliques: Sequence[CliqueRow], templates: Mapping[LayerKey, Templates], options: Options, *, if_sure: bool = False
 ) -> list[Fit]:
     """Compare a query's templates with the stored gradient maps around each clique's centre; see ``Fit``.
 
-    A guessed pose is a few degrees or per cent off: there the middle of the query is compared, on coarser cells.
+    A guessed pose is a few degrees or per cent off: there the middle of the query is compared, on coarser cells. With
+    ``if_sure`` nothing is returned where no place is sure among the first cliques: better ones are still to come.
     """
     found: list[Fit] = []
     pool, max_cells = (FREE_POOL, FREE_POOL * FREE_CELLS) if options.free else (1, MAX_TEMPLATE_CELLS)
     references = {key: of_date.reference for key, of_date in templates.items()}
     sure = False
-    for number, clique in enumerate(cliques, 1):
+    for number, clique in enumerate(cliques):
+        if number and number % SURE_AFTER == 0 and not sure and not options.free:
+            alone = stands_out(rivals(_distinct(found, references)), SURE_CORRELATION)
+            sure = alone and clique.score < SURE_SCORE * cliques[0].score
+            if if_sure and not alone:
+                break
         center = clique.lon_deg, clique.lat_deg
         for key, of_date in templates.items():
             if (key.gallery_id, key.level) != (clique.gallery_id, clique.level):
@@ -124,9 +146,7 @@ def compare_cliques(
             score, moved = compare_maps(template, center, of_date.reference, SEARCH_CELLS, pool)
             if score > 0:
                 found.append(Fit(Candidate(key, clique.id), moved, score, clique.pose))
-        if number % SURE_AFTER == 0 and not options.free:
-            sure = sure or stands_out(rivals(_distinct(found, references)), SURE_CORRELATION)
-    return found
+    return found if sure or not if_sure else []
 
 
 def settle_poses(
