@@ -153,12 +153,15 @@ def harmonics(maps: GradientMaps) -> GradientMaps:
     return GradientMaps(np.einsum("kc,chw->khw", basis.astype(np.float32), maps.maps), maps.cover)
 
 
-def averaged(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Return the means of squares of cells, (H // factor, W // factor); a rest at the right and bottom is dropped."""
+def averaged(values: NDArray[np.float32] | NDArray[np.uint8], factor: int) -> NDArray[np.float32]:
+    """Return the means of squares of cells, (H // factor, W // factor); a rest at the right and bottom is dropped.
+
+    Those of bytes are whole numbers.
+    """
     height, width = (n // factor for n in values.shape)
     if not height or not width:
         return np.zeros((height, width), np.float32)
-    whole = np.ascontiguousarray(values[: height * factor, : width * factor])
+    whole = values[: height * factor, : width * factor]
     return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.float32)
 
 

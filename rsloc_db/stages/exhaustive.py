@@ -67,8 +67,11 @@ def exhaustive(templates: Mapping[LayerKey, Templates], options: Options) -> lis
         templates: the query's templates for each gallery level.
         options: how many places to return, which poses to try, and the polygon that the search is limited to.
     """
-    count = sum(len(of_level.reference.maps.blocks(options.within)) for of_level in templates.values())
-    found = [fit for key, of_level in templates.items() for fit in _fits_of(key, of_level, options, count)]
+    count = sum(len(of_date.reference.maps.blocks(options.within)) for of_date in templates.values())
+    levels: dict[LayerKey, dict[LayerKey, Templates]] = defaultdict(dict)
+    for key, of_date in templates.items():
+        levels[replace(key, layer=0)][key] = of_date
+    found = [fit for of_level in levels.values() for fit in _fits_of(of_level, options, count)]
     return sorted(found, key=lambda f: -f.correlation)[: options.candidates]
 
 
@@ -119,16 +122,19 @@ def ways_to_search(references: References, options: Options) -> list[Way]:
     return ["exhaustive", "knn"] if options.free else ["knn", "exhaustive"]
 
 
-def _fits_of(key: LayerKey, templates: Templates, options: Options, count: int) -> list[Fit]:
-    """Return the best places of a gallery level, not sorted; ``count`` blocks are searched in all."""
-    reference = templates.reference
-    blocks = reference.maps.blocks(options.within)
-    if not blocks:
+def _fits_of(dates: Mapping[LayerKey, Templates], options: Options, count: int) -> list[Fit]:
+    """Return the best places of a gallery level at all its dates, not sorted; ``count`` blocks are searched in all."""
+    newest = next(iter(dates.values()))
+    blocks = {key: of_date.reference.maps.blocks(options.within) for key, of_date in dates.items()}
+    every = sorted({block for of_date in blocks.values() for block in of_date})
+    if not every:
         return []
-    how = _coarse(templates, blocks, options, count)
+    how = _coarse(newest, every, options, count)
+    transformed = Transformed(newest, how)
     found = [
         Fit(Candidate(key, None), center, score, pose)
-        for score, center, pose in _peaks_of(templates, blocks, how)
+        for key, chunk in _chunks(newest, blocks, how)
+        for score, center, pose in _chunk_peaks(dates[key].reference, transformed, chunk)
         if is_within(center, options.within)
     ]
     if options.free or how.pool == 1:
@@ -136,30 +142,27 @@ def _fits_of(key: LayerKey, templates: Templates, options: Options, count: int) 
     best = sorted(found, key=lambda f: -f.correlation)[:COMPARED]
     near = len(rivals(best))
     # the others count as looked at, and are no rivals of what is found
-    return [compare_again(fit, templates) for fit in best[:near]] + [replace(f, correlation=0.0) for f in best[near:]]
+    return [
+        *(compare_again(fit, dates[fit.candidate.key]) for fit in best[:near]),
+        *(replace(fit, correlation=0.0) for fit in best[near:]),
+    ]
 
 
-def _peaks_of(
-    templates: Templates, blocks: Sequence[tuple[int, int]], how: Coarse
-) -> Iterator[tuple[float, tuple[float, float], Pose]]:
-    """Yield score, centre and pose of the best places of each part of a gallery level."""
-    reference, transformed = templates.reference, Transformed(templates, how)
-    for chunk in _chunks(templates, blocks, how):
-        left, top = (int(v) for v in chunk.min(axis=0) * BLOCK_CELLS)
-        right, bottom = (int(v) for v in (chunk.max(axis=0) + 1) * BLOCK_CELLS)
-        for score, column, row, pose in _chunk_peaks(reference, transformed, (left, top, right, bottom)):
-            yield score, reference.cell_center(column, row), pose
+def _chunks(
+    templates: Templates, blocks: Mapping[LayerKey, Sequence[tuple[int, int]]], how: Coarse
+) -> Iterator[tuple[LayerKey, NDArray[np.int_]]]:
+    """Group blocks, (column, row), that one template serves, at most ``CHUNK_CELLS`` a side: (N, 2) arrays.
 
-
-def _chunks(templates: Templates, blocks: Sequence[tuple[int, int]], how: Coarse) -> Iterator[NDArray[np.int_]]:
-    """Group blocks, (column, row), that one template serves, at most ``CHUNK_CELLS`` a side: (N, 2) arrays."""
-    groups: dict[tuple[int, int, float], list[tuple[int, int]]] = defaultdict(list)
+    The dates of a place follow one another: where an older one has no tiles the newer one's are read.
+    """
+    groups: dict[tuple[float, int, int, LayerKey], list[tuple[int, int]]] = defaultdict(list)
     side = max(CHUNK_CELLS * min(how.pool, OVERVIEW) // BLOCK_CELLS, 1)
-    bands = {row: templates.band(lat, how.band) for row, lat in _lats_deg(templates.reference, blocks).items()}
-    for column, row in blocks:
-        groups[column // side, row // side, bands[row]].append((column, row))
-    for key in sorted(groups, key=lambda k: (k[2], k[:2])):
-        yield np.array(groups[key])
+    for key, of_date in blocks.items():
+        bands = {row: templates.band(lat, how.band) for row, lat in _lats_deg(templates.reference, of_date).items()}
+        for column, row in of_date:
+            groups[bands[row], column // side, row // side, key].append((column, row))
+    for place in sorted(groups, key=lambda g: (*g[:3], g[3].layer)):
+        yield place[3], np.array(groups[place])
 
 
 def _lats_deg(reference: Reference, blocks: Sequence[tuple[int, int]]) -> dict[int, float]:
@@ -198,10 +201,11 @@ class Transformed:
 
 
 def _chunk_peaks(
-    reference: Reference, transformed: Transformed, box: tuple[int, int, int, int]
-) -> list[tuple[float, float, float, Pose]]:
-    """Return (score, column, row, pose) of the best places whose centre lies in a box of cells, best first."""
-    left, top, right, bottom = box
+    reference: Reference, transformed: Transformed, blocks: NDArray[np.int_]
+) -> Iterator[tuple[float, tuple[float, float], Pose]]:
+    """Yield score, centre and pose of the best places whose centre lies in a box of blocks."""
+    left, top = (int(v) for v in blocks.min(axis=0) * BLOCK_CELLS)
+    right, bottom = (int(v) for v in (blocks.max(axis=0) + 1) * BLOCK_CELLS)
     pool = transformed.how.pool
     lat_deg = reference.cell_center((left + right) / 2, (top + bottom) / 2)[1]
     posed = transformed.posed(lat_deg)
@@ -218,7 +222,8 @@ def _chunk_peaks(
         inside = scores[r0 : r0 + (bottom - top) // pool + 1, c0 : c0 + (right - left) // pool + 1]
         for score, r, c in _best(inside, APART_CELLS // pool):
             found.append((score, x0 + (c0 + c) * pool + template.column, y0 + (r0 + r) * pool + template.row, pose))
-    return _apart(found)
+    for score, column, row, pose in _apart(found):
+        yield score, reference.cell_center(column, row), pose
 
 
 def _reach(template: Template) -> float:

@@ -50,7 +50,7 @@ OVERVIEW = 2
 """Cells a side that are one in the overview."""
 KEPT_BLOCKS = {1: 2048, OVERVIEW: 4096}
 """Blocks kept in memory by a process, by how many cells a side were averaged: 230 MB, and 120 MB of overviews."""
-KEPT_BYTES = 1_400_000_000
+KEPT_BYTES = 1_200_000_000
 """Memory of a process for transforms of a level's maps, of all its dates together."""
 
 
@@ -181,6 +181,12 @@ class StoredMaps:
             height: rows.
             pool: 1, or ``OVERVIEW``: then all of these count cells of the overview.
         """
+        maps, cover = self._pasted(left, top, width, height, pool)
+        return GradientMaps(np.multiply(maps, np.float32(1 / 127)), cover)
+
+    def _pasted(
+        self, left: int, top: int, width: int, height: int, pool: int
+    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         maps, cover = np.zeros((ORIENTATIONS, height, width), np.int8), np.zeros((height, width), np.float32)
         side = BLOCK_CELLS // pool
         wanted = _blocks_of(left, top, width, height, side)
@@ -190,7 +196,7 @@ class StoredMaps:
             block = found[key]
             if block is not None:
                 _paste((maps, cover), block, c * side - left, r * side - top)
-        return GradientMaps(np.multiply(maps, np.float32(1 / 127)), cover)
+        return maps, cover
 
     def spectra(self, left: int, top: int, width: int, height: int, pool: int, shape: tuple[int, int]) -> Spectra:
         """Return the transform of the maps of a box of cells, which is kept for queries to come while there is room.
@@ -206,8 +212,8 @@ class StoredMaps:
         key = (pool, self._key.layer, left, top, width, height, *shape)
         if key not in self._spectra:
             step = 1 if pool % OVERVIEW else OVERVIEW
-            maps = self.cells(left // step, top // step, width // step, height // step, step)
-            made = Spectra(coarse(maps, pool, pool // step), shape)
+            pasted = self._pasted(left // step, top // step, width // step, height // step, step)
+            made = Spectra(coarse(_averaged(*pasted, pool // step), pool, 1), shape)
             if not self._make_room(made.nbytes, pool):
                 return made
             self._spectra[key] = made
@@ -252,6 +258,19 @@ class StoredMaps:
         while len(kept) > max(KEPT_BLOCKS[pool], len(wanted)):
             kept.popitem(last=False)
         return out
+
+
+def _averaged(maps: NDArray[np.int8], cover: NDArray[np.float32], factor: int) -> GradientMaps:
+    """Average stored maps over squares of cells, as ``pooled`` does those that are numbers four times as long."""
+    if factor == 1:
+        return GradientMaps(np.multiply(maps, np.float32(1 / 127)), cover)
+    share = averaged(cover, factor)
+    valid = (share >= MIN_COVER).astype(np.float32)
+    # OpenCV averages bytes without a sign
+    mean = np.stack([averaged(channel, factor) for channel in maps.view(np.uint8) ^ 128])
+    mean -= 128
+    mean *= valid / np.maximum(share, np.float32(1e-3)) / 127
+    return GradientMaps(mean, valid)
 
 
 def coarse(maps: GradientMaps, pool: int, rest: int) -> GradientMaps:
