@@ -115,6 +115,29 @@ def test_absent_land_is_not_here(tmp_path: Path) -> None:
         assert found["confidence"] < 0.99
 
 
+@pytest.mark.parametrize(("seed", "verdict", "widths"), [(SEED, "accepted", {3}), (ELSEWHERE, "not_here", {1, 3})])
+def test_narrow_windows_are_searched_where_the_widest_do_not_show_the_place(
+    land_url: str, tmp_path: Path, seed: int, verdict: str, widths: set[int]
+) -> None:
+    path = cut(shape=(1700, 1650), seed=seed).write(tmp_path / "query.tif")
+    found = rsloc_db.localize(path, retrieval="knn", workers=1)
+    assert found.queries[0]["verdict"] == verdict, found.queries[0]["reason"]
+    with connect(land_url) as conn:
+        of_run = conn.execute(
+            "SELECT p.window_tiles, count(h.id), count(DISTINCT p.id) FROM patch p JOIN hit h ON h.patch_id = p.id "
+            "WHERE p.run_id = %s GROUP BY 1",
+            (found.run,),
+        ).fetchall()
+        cliques = conn.execute(
+            "SELECT count(*), count(DISTINCT rank) FROM clique WHERE run_id = %s", (found.run,)
+        ).fetchone()
+    assert {window for window, *_ in of_run} == widths
+    assert all(hits >= patches for _, hits, patches in of_run)
+    # those of the widest windows alone are forgotten once there are more
+    assert cliques is not None
+    assert cliques[0] == cliques[1] > 0
+
+
 @pytest.mark.usefixtures("land_url")
 def test_a_twin_of_the_place_makes_it_ambiguous(tmp_path: Path) -> None:
     land = picture(SEED, GALLERY_SEASON)[512:1536, 512:1536]

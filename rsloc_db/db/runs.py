@@ -233,11 +233,14 @@ def find_cliques(conn: Connection, key: Key, target: Target, *, limit: int, p_hi
     tiles = 2**target.level
     bins = max(int(tiles / BIN_TILES), 1)
     place = {"gallery_id": target.gallery_id, "level": target.level, "tiles": tiles, "bins": bins, "bin": tiles / bins}
-    # the planner knows nothing of the sizes in between, and would compare all with all
+    # the planner knows nothing of the sizes in between: it would compare all with all, and sort what is better hashed
     # (and with JIT, which its made-up costs would set off, it would compile for longer than it runs)
-    conn.execute("SELECT set_config('enable_nestloop', 'off', true), set_config('jit', 'off', true)")
+    conn.execute(
+        "SELECT set_config('enable_nestloop', 'off', true), set_config('enable_sort', 'off', true), "
+        "set_config('jit', 'off', true)"
+    )
     conn.execute(text, {**key.columns, **place, "limit": limit, "p_hit": p_hit})
-    conn.execute("SELECT set_config('enable_nestloop', 'on', true)")
+    conn.execute("SELECT set_config('enable_nestloop', 'on', true), set_config('enable_sort', 'on', true)")
 
 
 def delete_cliques(conn: Connection, key: Key) -> None:

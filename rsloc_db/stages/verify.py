@@ -130,10 +130,10 @@ def compare_cliques(
     sure = False
     for number, clique in enumerate(cliques):
         if number and number % SURE_AFTER == 0 and not sure and not options.free:
-            alone = stands_out(rivals(_distinct(found, references)), SURE_CORRELATION)
+            alone = _is_alone(found, references)
             sure = alone and clique.score < SURE_SCORE * cliques[0].score
             if if_sure and not alone:
-                break
+                return []
         center = clique.lon_deg, clique.lat_deg
         for key, of_date in templates.items():
             if (key.gallery_id, key.level) != (clique.gallery_id, clique.level):
@@ -146,7 +146,11 @@ def compare_cliques(
             score, moved = compare_maps(template, center, of_date.reference, SEARCH_CELLS, pool)
             if score > 0:
                 found.append(Fit(Candidate(key, clique.id), moved, score, clique.pose))
-    return found if sure or not if_sure else []
+    return found if sure or not if_sure or _is_alone(found, references) else []
+
+
+def _is_alone(fits: Sequence[Fit], references: References) -> bool:
+    return stands_out(rivals(_distinct(fits, references)), SURE_CORRELATION)
 
 
 def settle_poses(
