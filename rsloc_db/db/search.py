@@ -14,8 +14,9 @@ from rsloc_db.types import Json, Pixels
 EXACT_WITHIN = 30_000
 """A search inside a polygon that fewer tiles touch compares all of them; the index would rarely hit any."""
 EF_SEARCH = 500
-"""What HNSW looks through, at least. Recall depends on it, and hardly on how many tiles are asked for: of 824,796 it
-finds .92 with 100, .97 with 200, .979 with 400 and .985 with 600 (benchmarks/knn.py, docs/performance.md)."""
+"""What HNSW looks through, at least. Recall depends on it, and hardly on how many tiles are asked for: of 824,796
+windows of one tile it finds .92 with 100, .97 with 200, .979 with 400, .985 with 600; of windows of three tiles .95
+with 500 (benchmarks/knn.py, docs/performance.md)."""
 
 
 def search(
