@@ -19,6 +19,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from reporting import commit, print_table
 from speed import TILES
 
@@ -92,6 +93,10 @@ def _draw(curves: dict[str, Curve], out: Path) -> None:
     tiles, start = np.array([point[0] for point in curves["knn"]]), curves["knn"][0][1]
     axes.loglog(tiles, start * np.sqrt(tiles / tiles[0]), ":", color="#777", label="square root of the size")
     axes.set(xlabel="tiles in the gallery", ylabel="seconds a search")
+    # plain numbers, and few: the default writes powers of ten beside one another
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(which="major", alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(out, metadata={"Date": None})
