@@ -81,9 +81,10 @@ def localize_query(
                 agreeing = cliques(conn, key, targets, options)
                 lap("cliques")
                 found = compare_cliques(agreeing, templates, options, if_sure=not all_widths)
-                lap("verify")
                 if found or all_widths:
                     yield way, found, all_widths and way == ways[-1]
+                else:
+                    lap("verify")
 
     for way, found, last in candidates():
         looked_at += len(found)
