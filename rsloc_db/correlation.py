@@ -126,13 +126,19 @@ def pooled(maps: GradientMaps, factor: int) -> GradientMaps:
     if factor == 1:
         return maps
     height, width = (n // factor for n in maps.cover.shape)
-    share = averaged(maps.cover, factor)
-    cover = (share >= MIN_COVER).astype(np.float32)
+    cover, weight = pooled_cover(maps.cover, factor)
     mean = np.empty((len(maps.maps), height, width), np.float32)
     for channel, out in zip(maps.maps, mean, strict=True):
         out[:] = averaged(channel, factor)
-    mean *= cover / np.maximum(share, np.float32(1e-3))
+    mean *= weight
     return GradientMaps(mean, cover)
+
+
+def pooled_cover(cover: NDArray[np.float32], factor: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the cover of averaged cells and what their means are to be multiplied by, (H // factor, W // factor)."""
+    share = averaged(cover, factor)
+    valid = (share >= MIN_COVER).astype(np.float32)
+    return valid, np.asarray(valid / np.maximum(share, np.float32(1e-3)), np.float32)
 
 
 def harmonics(maps: GradientMaps) -> GradientMaps:

@@ -28,7 +28,7 @@ from rsloc_db.grids import nominal_resolution_m
 from rsloc_db.models import embedder
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
-from rsloc_db.stages.retrieve import embedded, latitude_bands, patch_size, places_of, some_of, useful
+from rsloc_db.stages.retrieve import embedded, latitude_bands, lay, patch_size, some_of, useful
 from rsloc_db.types import Image, Pixels, Scale, Silent
 
 LEVEL = 15
@@ -43,7 +43,7 @@ FRANCE, EVERYWHERE = (43.0, 50.0), (0.0, 90.0)
 def layout(pixels: Pixels, width: int, height: int, window: int = 3, most: int = 100) -> list[PatchRow]:
     scale = SCALES[pixels]
     band = latitude_bands(scale, *FRANCE)[0]
-    return some_of(places_of(Frame(scale, width, height), LEVEL, window, band), most)
+    return some_of(lay(Frame(scale, width, height), LEVEL, window, band), most)
 
 
 # --- how patches lie
@@ -109,7 +109,7 @@ def test_a_small_query_is_cut_into_all_of_its_narrow_windows(side: int, narrow: 
 
 def test_offsets_are_those_of_the_frame() -> None:
     frame = Frame(SCALES["ground"], 1500, 1200)
-    for p in places_of(frame, LEVEL, 3, latitude_bands(frame.scale, *FRANCE)[0]):
+    for p in lay(frame, LEVEL, 3, latitude_bands(frame.scale, *FRANCE)[0]):
         east, north = frame.offsets(np.array(p.x_px), np.array(p.y_px))
         assert (p.east_offset, p.north_offset) == (pytest.approx(float(east)), pytest.approx(float(north)))
 

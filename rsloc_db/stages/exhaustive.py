@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from rsloc_db.correlation import Spectra, correlate
+from rsloc_db.correlation import Spectra, correlate, pooled
 from rsloc_db.db.blocks import LayerKey
 from rsloc_db.stages.maps import BLOCK_CELLS, OVERVIEW, coarse
 from rsloc_db.stages.options import Options
@@ -194,7 +194,7 @@ class Transformed:
             self._band, self._kept = band, {}
         if (pose, shape) in self._kept:
             return self._kept[pose, shape]
-        made = Spectra(coarse(template.maps, self.how.pool, self.how.pool), shape)
+        made = Spectra(coarse(pooled(template.maps, self.how.pool), self.how.pool), shape)
         if len(self._kept) * made.maps.nbytes < KEPT_BYTES:
             self._kept[pose, shape] = made
         return made

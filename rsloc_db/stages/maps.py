@@ -25,6 +25,7 @@ from rsloc_db.correlation import (
     gradient_maps,
     harmonics,
     pooled,
+    pooled_cover,
 )
 from rsloc_db.db import blocks
 from rsloc_db.db.blocks import BlockKey, BlockRow, LayerKey
@@ -181,8 +182,7 @@ class StoredMaps:
             height: rows.
             pool: 1, or ``OVERVIEW``: then all of these count cells of the overview.
         """
-        maps, cover = self._pasted(left, top, width, height, pool)
-        return GradientMaps(np.multiply(maps, np.float32(1 / 127)), cover)
+        return _averaged(*self._pasted(left, top, width, height, pool), 1)
 
     def _pasted(
         self, left: int, top: int, width: int, height: int, pool: int
@@ -213,7 +213,7 @@ class StoredMaps:
         if key not in self._spectra:
             step = 1 if pool % OVERVIEW else OVERVIEW
             pasted = self._pasted(left // step, top // step, width // step, height // step, step)
-            made = Spectra(coarse(_averaged(*pasted, pool // step), pool, 1), shape)
+            made = Spectra(coarse(_averaged(*pasted, pool // step), pool), shape)
             if not self._make_room(made.nbytes, pool):
                 return made
             self._spectra[key] = made
@@ -264,18 +264,17 @@ def _averaged(maps: NDArray[np.int8], cover: NDArray[np.float32], factor: int) -
     """Average stored maps over squares of cells, as ``pooled`` does those that are numbers four times as long."""
     if factor == 1:
         return GradientMaps(np.multiply(maps, np.float32(1 / 127)), cover)
-    share = averaged(cover, factor)
-    valid = (share >= MIN_COVER).astype(np.float32)
+    valid, weight = pooled_cover(cover, factor)
     # OpenCV averages bytes without a sign
     mean = np.stack([averaged(channel, factor) for channel in maps.view(np.uint8) ^ 128])
     mean -= 128
-    mean *= valid / np.maximum(share, np.float32(1e-3)) / 127
+    mean *= weight / 127
     return GradientMaps(mean, valid)
 
 
-def coarse(maps: GradientMaps, pool: int, rest: int) -> GradientMaps:
-    """Return maps as they are searched where so many cells a side are one; ``rest`` are still to be averaged."""
-    return maps if pool == 1 else harmonics(pooled(maps, rest))
+def coarse(maps: GradientMaps, pool: int) -> GradientMaps:
+    """Return maps as they are searched where so many cells a side have been averaged into one."""
+    return maps if pool == 1 else harmonics(maps)
 
 
 def _blocks_of(left: int, top: int, width: int, height: int, side: int) -> list[tuple[int, int]]:

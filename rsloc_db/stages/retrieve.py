@@ -154,7 +154,7 @@ def _cut_level(
         # one pose of many need not do alone
         enough = max(ENOUGH_PATCHES // len(bands), 2) if widest else ENOUGH_PATCHES
         most = max(max_patches * max(first, window_tiles) // window_tiles // len(bands), enough)
-        places = [places_of(query.frame, level, window_tiles, band) for band in bands]
+        places = [lay(query.frame, level, window_tiles, band) for band in bands]
         cuts = [p for of_band in places for p in some_of(of_band, most)]
         if cuts and not first:
             first = window_tiles
@@ -194,7 +194,7 @@ def patch_size(scale: Scale, level: int, window_tiles: int, band: tuple[float, f
     return window_tiles * tile_deg / scale.x, window_tiles * tile_deg * east / north / scale.y
 
 
-def places_of(frame: Frame, level: int, window_tiles: int, band: tuple[float, float]) -> list[PatchRow]:
+def lay(frame: Frame, level: int, window_tiles: int, band: tuple[float, float]) -> list[PatchRow]:
     """Lay patches over a query: a sixth of a window apart, but a quarter of a tile; a twelfth where these are few.
 
     A query a little smaller than a window still gives one patch, whose rim is filled up; a much smaller one gives none.

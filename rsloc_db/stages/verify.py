@@ -135,13 +135,13 @@ def compare_cliques(
             if if_sure and not alone:
                 return []
         center = clique.lon_deg, clique.lat_deg
-        for key, of_date in templates.items():
-            if (key.gallery_id, key.level) != (clique.gallery_id, clique.level):
-                continue
-            if sure:
-                # counts as looked at all the same
-                found.append(Fit(Candidate(key, clique.id), center, 0.0, clique.pose))
-                continue
+        level = clique.gallery_id, clique.level
+        dates = [(key, of_date) for key, of_date in templates.items() if (key.gallery_id, key.level) == level]
+        if sure:
+            # counts as looked at all the same
+            found += [Fit(Candidate(key, clique.id), center, 0.0, clique.pose) for key, _ in dates]
+            continue
+        for key, of_date in dates:
             template = of_date.at(center[1], clique.pose, max_cells)
             score, moved = compare_maps(template, center, of_date.reference, SEARCH_CELLS, pool)
             if score > 0:
