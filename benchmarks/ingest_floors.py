@@ -38,14 +38,15 @@ def blocks(source: Path, level: int, side: int) -> list[list[Tile]]:
 def windows(tiles: Sequence[Tile]) -> list[NDArray[np.uint8]]:
     """Decode tiles and cut their windows, whose neighbours are among them."""
     rows = [TileRow(i, tile.cell, tile.captured_at, tile.data) for i, tile in enumerate(tiles)]
-    near, size_px = Neighbours(GALLERY, rows), embedder(DEFAULT).input_px
+    model = embedder(DEFAULT)
+    near, size_px = Neighbours(GALLERY, rows, model.grey), model.input_px
     walk = near.walk((0, 2 ** tiles[0].cell.level), (tiles[0].cell.row, tiles[-1].cell.row), max(WIDTHS) // 2)
     return [near.window(row, width, size_px) for row in walk for width in WIDTHS]
 
 
 def embed_ready(count: int) -> int:
     """Embed ``count`` windows that are there already: the same batch of drawn ones again and again."""
-    noise = np.random.default_rng(0).integers(0, 256, (EMBED_BATCH, 12, 12, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (EMBED_BATCH, 12, 12), np.uint8)
     model = embedder(DEFAULT)
     ready = np.stack([cv2.resize(each, (model.input_px,) * 2, interpolation=cv2.INTER_CUBIC) for each in noise])
     for _ in range(0, count, EMBED_BATCH):
@@ -64,11 +65,11 @@ def embed_tiles(tiles: Sequence[Tile]) -> int:
 def map_tiles(tiles: Sequence[Tile]) -> int:
     """Decode the tiles of a block of maps and make these."""
     side = TILE_PX // STEP
-    image = np.zeros((side * BLOCK_TILES, side * BLOCK_TILES, 3), np.uint8)
-    valid = np.zeros(image.shape[:2], bool)
+    image = np.zeros((side * BLOCK_TILES, side * BLOCK_TILES), np.uint8)
+    valid = np.zeros(image.shape, bool)
     for tile in tiles:
         left, top = side * (tile.cell.column % BLOCK_TILES), side * (tile.cell.row % BLOCK_TILES)
-        pixels = imagery.decode_tile(tile.data, checked=True)[0]
+        pixels = imagery.decode_tile(tile.data, checked=True, grey=True)[0]
         image[top : top + side, left : left + side] = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
         valid[top : top + side, left : left + side] = True
     gradient_maps(image, valid, CELL_PX // STEP, surroundings_cells=SURROUNDINGS_CELLS)

@@ -67,15 +67,16 @@ def check(data: bytes) -> None:
     decode_valid(data)
 
 
-def decode_valid(data: bytes, *, checked: bool = False) -> tuple[Image, Mask]:
+def decode_valid(data: bytes, *, checked: bool = False, grey: bool = False) -> tuple[Image, Mask]:
     """Decode as ``decode`` does, and tell which pixels are valid: those at least half opaque.
 
     Args:
         data: the encoded image.
         checked: whether it has been decoded before: damage to a JPEG is then let pass, and a size is not looked at.
+        grey: whether to leave its colours out, which most JPEGs need not be decoded for.
 
     Returns:
-        (H, W, 3) uint8 RGB and its (H, W) mask.
+        (H, W, 3) uint8 RGB, or (H, W) grey, and its (H, W) mask.
 
     Raises:
         ImageError: as ``decode``.
@@ -85,29 +86,32 @@ def decode_valid(data: bytes, *, checked: bool = False) -> tuple[Image, Mask]:
         raise ImageError(f"expected a JPEG, PNG or WebP image, found {describe_bytes(data)}")
     try:
         if driver == "JPEG":
-            return _jpeg(data, strict=not checked)
+            return _jpeg(data, strict=not checked, grey=grey)
         if not checked:
             _check(data, driver)
         bands, opaque = _bands(data, driver)
     except (RasterioError, cv2.error, ValueError) as error:
         raise _damaged(data, driver, error) from error
-    return to_rgb8(bands, valid=opaque)
+    image, valid = to_rgb8(bands, valid=opaque)
+    return to_grey(image) if grey else image, valid
 
 
 def _damaged(data: bytes, driver: str, error: BaseException) -> ImageError:
     return ImageError(f"damaged or truncated {driver} image of {len(data)} bytes: {_cause(error)}")
 
 
-def decode_tile(data: bytes, *, checked: bool = False) -> tuple[Image, Mask]:
+def decode_tile(data: bytes, *, checked: bool = False, grey: bool = False) -> tuple[Image, Mask]:
     """Decode as ``decode_valid`` does, to a tile's size.
 
     Returns:
-        (256, 256, 3) uint8 RGB and its (256, 256) mask.
+        (256, 256, 3) uint8 RGB, or (256, 256) grey, and its (256, 256) mask.
 
     Raises:
         ImageError: as ``decode``.
     """
-    image, valid = decode_valid(data, checked=checked)
+    image, valid = decode_valid(data, checked=checked, grey=grey)
+    if valid.shape == (TILE_PX, TILE_PX):
+        return image, valid
     return to_tile_size(image), to_tile_size(valid.astype(np.uint8)) > 0
 
 
@@ -120,13 +124,22 @@ def _cause(error: BaseException) -> str:
     return str(error.__cause__ or error).strip() or type(error).__name__
 
 
-def _jpeg(data: bytes, *, strict: bool) -> tuple[Image, Mask]:
+def _jpeg(data: bytes, *, strict: bool, grey: bool) -> tuple[Image, Mask]:
     """Decode a JPEG; ``strict`` refuses what the decoder would have to fill up, of which OpenCV tells stderr alone."""
-    if _jpeg_space(data) in ("CMYK", "YCCK"):
+    space = _jpeg_space(data)
+    if space in ("CMYK", "YCCK"):
         simplejpeg.decode_jpeg(data, "CMYK", strict=strict)
-        return to_rgb8(_bands(data, "JPEG")[0])
-    image = np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=strict), np.uint8)
-    return image, np.ones(image.shape[:2], bool)
+        image = to_rgb8(_bands(data, "JPEG")[0])[0]
+    elif grey and space in _WITH_GREY:
+        image = simplejpeg.decode_jpeg(data, "GRAY", strict=strict)[..., 0]
+    else:
+        image = simplejpeg.decode_jpeg(data, "RGB", strict=strict)
+    return to_grey(image) if grey else image, np.ones(image.shape[:2], bool)
+
+
+def to_grey(image: Image) -> Image:
+    """Return an image without its colours, (H, W); one that has none is returned as it is."""
+    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _jpeg_space(data: bytes) -> str:
@@ -259,9 +272,10 @@ def mosaic(tiles: Mapping[tuple[int, int], Image], columns: range, rows: range) 
         rows: rows of the mosaic.
 
     Returns:
-        (256 len(rows), 256 len(columns), 3) uint8 RGB and its mask.
+        (256 len(rows), 256 len(columns), 3) uint8 RGB and its mask; without the colours if tiles are grey.
     """
-    image = np.zeros((TILE_PX * len(rows), TILE_PX * len(columns), 3), np.uint8)
+    colours = next((tile.shape[2:] for tile in tiles.values()), (3,))
+    image = np.zeros((TILE_PX * len(rows), TILE_PX * len(columns), *colours), np.uint8)
     valid = np.zeros(image.shape[:2], bool)
     for (column, row), tile in tiles.items():
         if column in columns and row in rows:
@@ -294,7 +308,7 @@ def window(
     the image or not valid take the mean colour of the valid part of the box; a box without any is black.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB, or (H, W) grey.
         valid: (H, W) mask, or None where all pixels are valid.
         x_px: centre of the box, from the left.
         y_px: centre of the box, from the top.
@@ -304,18 +318,20 @@ def window(
         rows_px: its height; None stands for its width.
 
     Returns:
-        (rows_px, size_px, 3) uint8 RGB.
+        (rows_px, size_px, 3) uint8 RGB, or (rows_px, size_px) grey.
     """
     rows_px = size_px if rows_px is None else rows_px
     left, top = x_px - width_px / 2, y_px - height_px / 2
     column, row = math.floor(left), math.floor(top)
     # one pixel more than the box is wide where it begins within a pixel
     width, height = math.ceil(width_px) + (left > column), math.ceil(height_px) + (top > row)
-    box = _shift(_crop(image, valid, column, row, width, height), left - column, top - row)
+    box = _crop(image, valid, column, row, width, height)
     # by factor, not by size: the box is cut at its true, fractional width. One axis at a time, as OpenCV gives up
     # averaging by area on both where one of them is enlarged
-    narrow = cv2.resize(box, None, fx=size_px / width_px, fy=1, interpolation=cv2.INTER_AREA)
-    small = cv2.resize(narrow, None, fx=1, fy=rows_px / height_px, interpolation=cv2.INTER_AREA)
+    across = _shifted(box[:, :-1], box[:, 1:], left - column) if left > column else box
+    narrow = np.asarray(cv2.resize(across, None, fx=size_px / width_px, fy=1, interpolation=cv2.INTER_AREA), np.uint8)
+    down = _shifted(narrow[:-1], narrow[1:], top - row) if top > row else narrow
+    small = cv2.resize(down, None, fx=1, fy=rows_px / height_px, interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(small[:rows_px, :size_px], np.uint8)
 
 
@@ -328,19 +344,16 @@ def _crop(image: Image, valid: Mask | None, column: int, row: int, width: int, h
     if part.shape[:2] == (height, width) and mask is None:
         return part
     seen = None if mask is None else mask.astype(np.uint8)
-    box = np.empty((height, width, 3), np.uint8)
+    box = np.empty((height, width, *image.shape[2:]), np.uint8)
+    colours = math.prod(image.shape[2:])
+    colour = np.rint(cv2.mean(part, seen)[:colours]).astype(np.uint8) if part.size else np.zeros(colours, np.uint8)
     # whole rows at a time: three bytes at a time take longer than all the rest of a window
-    colour = np.rint(cv2.mean(part, seen)[:3]).astype(np.uint8) if part.size else np.zeros(3, np.uint8)
-    box[:] = np.tile(colour, (width, 1))
+    box[:] = np.tile(colour, (width, 1)).reshape(box.shape[1:])
     inner = box[rows.start - row : rows.stop - row, columns.start - column : columns.stop - column]
     inner[:] = part if seen is None else cv2.copyTo(part, seen, inner.copy())
     return box
 
 
-def _shift(box: Image, x: float, y: float) -> Image:
-    """Return the averages over pixels that begin a fraction of one further on."""
-    if not x and not y:
-        return box
-    weights = np.outer([1 - y, y] if y else [1], [1 - x, x] if x else [1])
-    shifted = cv2.filter2D(box, -1, weights, anchor=(0, 0))
-    return np.asarray(shifted[: -1 if y else None, : -1 if x else None], np.uint8)
+def _shifted(pixels: Image, after: Image, part: float) -> Image:
+    """Return the averages over pixels that begin a part of one later, given those and the ones after them."""
+    return np.asarray(cv2.addWeighted(pixels, 1 - part, after, part, 0), np.uint8)

@@ -30,6 +30,18 @@ def encode(image: NDArray[Any], suffix: str, *options: int) -> bytes:
     ].tobytes()
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_an_image_is_decoded_without_its_colours(suffix: str) -> None:
+    data = encode(smooth(), suffix)
+    grey, valid = imagery.decode_valid(data, grey=True)
+    assert (grey.shape, grey.dtype, valid.all()) == ((256, 256), np.uint8, True)
+    assert np.abs(grey.astype(int) - imagery.to_grey(imagery.decode(data))).max() <= 2
+    assert np.array_equal(imagery.decode_tile(data, grey=True)[0], grey)
+    assert imagery.decode_tile(encode(smooth(64, 64), suffix), grey=True)[0].shape == (256, 256)
+    with pytest.raises(ImageError, match="truncated"):
+        imagery.decode_valid(data[: len(data) // 2], grey=True)
+
+
 def test_png_comes_back_exactly_and_jpeg_nearly() -> None:
     image = smooth()
     assert np.array_equal(imagery.decode(encode(image, ".png")), image)

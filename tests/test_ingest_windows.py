@@ -11,6 +11,7 @@ from sources import jpeg, picture
 
 from rsloc_db.db.galleries import Gallery, TileRow
 from rsloc_db.grids import TILE_PX, cell_at, grid
+from rsloc_db.imagery import to_grey
 from rsloc_db.stages.embed import Neighbours, cut_window
 from rsloc_db.types import Cell
 
@@ -69,9 +70,13 @@ def test_windows_at_the_poles_are_images(cell: Cell) -> None:
     assert window[:, 0].max() < 10
 
 
-@pytest.mark.parametrize("grid_name", ["google_earth", "web_mercator"])
-def test_windows_of_shrunk_columns_are_those_of_the_whole_mosaic(grid_name: str) -> None:
-    """Also where a tile is missing, and of tiles with another date."""
+@pytest.mark.parametrize(("grid_name", "most"), [("google_earth", 0), ("web_mercator", 3)])
+@pytest.mark.parametrize("grey", [False, True])
+def test_windows_of_shrunk_columns_are_those_of_the_whole_mosaic(grid_name: str, most: int, grey: bool) -> None:
+    """Also where a tile is missing, and of tiles with another date.
+
+    Those of Web Mercator reach out of their tiles by part of a pixel, which takes the mean of a column or of them all.
+    """
     gallery, early, late = (
         replace(GALLERY, grid=grid_name),
         *(datetime(year, 6, 1, tzinfo=UTC) for year in (2004, 2020)),
@@ -79,8 +84,22 @@ def test_windows_of_shrunk_columns_are_those_of_the_whole_mosaic(grid_name: str)
     cells = [Cell(12, 2100 + x, 1500 + y) for y in range(5) for x in range(5) if (x, y) != (4, 4)]
     rows = [TileRow(i, cell, early, picture(i)) for i, cell in enumerate(cells)]
     rows.append(TileRow(99, Cell(12, 2101, 1501), late, picture(99)))
-    tiles = Neighbours(gallery, rows)
-    for tile in tiles.walk((2101, 2103), (1501, 1503), 1):
+    tiles = Neighbours(gallery, rows, grey)
+    walked = list(tiles.walk((2101, 2103), (1501, 1503), 1))
+    for tile in walked:
         image, valid = tiles.around(tile, 1)
         expected = cut_window(grid(grid_name), tile.cell, 3, image, valid, 96)
-        assert np.array_equal(tiles.window(tile, 3, 96), expected)
+        found = tiles.window(tile, 3, 96)
+        assert found.shape == ((96, 96) if grey else (96, 96, 3))
+        assert np.abs(found.astype(int) - expected).max() <= most
+    assert len(walked) == 10
+
+
+def test_a_grey_window_is_that_of_colours_in_grey() -> None:
+    """Also where tiles are missing, and its rim takes the mean."""
+    rows = [TileRow(i, Cell(12, 2100 + i % 3, 1500 + i // 3), None, picture(i)) for i in range(8)]
+    grey, colours = (Neighbours(GALLERY, rows, which) for which in (True, False))
+    for tile, size_px in ((rows[4], 96), (rows[4], 50), (rows[0], 96)):
+        for window_tiles in (1, 3):
+            expected = to_grey(colours.window(tile, window_tiles, size_px))
+            assert np.abs(grey.window(tile, window_tiles, size_px).astype(int) - expected).mean() < 1

@@ -64,6 +64,19 @@ def test_default_model_declares_what_it_returns(model):
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
 
 
+def test_grey_windows_are_embedded_as_those_in_colour(model, pictures):
+    windows = np.stack([shrink(first) for first, _ in pictures])
+    grey = np.stack([cv2.cvtColor(window, cv2.COLOR_RGB2GRAY) for window in windows])
+    np.testing.assert_array_equal(model.embed(grey), model.embed(windows))
+
+
+def test_a_model_that_does_not_say_so_is_not_given_grey_windows():
+    plugin = embedder(f"{__name__}:Plugin")
+    assert not plugin.grey
+    with pytest.raises(ModelError, match=r"takes windows \(N, 4, 4, 3\) uint8"):
+        plugin.embed(np.zeros((2, 4, 4), np.uint8))
+
+
 def test_no_windows_give_no_rows(model):
     assert model.embed(np.zeros((0, PX, PX, 3), np.uint8)).shape == (0, 256)
 

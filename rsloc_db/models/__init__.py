@@ -37,15 +37,21 @@ class Embedder(Protocol):
         dimensions: length of a vector.
         input_px: side of a window in pixels.
         weights_hash: SHA-256 (hexadecimal) of the weights; vectors of different weights are never compared.
+        grey: whether it looks at grey alone, and takes grey windows too; a class without it is taken to need colours.
     """
 
     name: str
     dimensions: int
     input_px: int
     weights_hash: str
+    grey: bool
 
     def embed(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed (N, input_px, input_px, 3) uint8 RGB windows into (N, dimensions) float32 unit rows."""
+        """Embed windows into (N, dimensions) float32 unit rows.
+
+        Args:
+            windows: (N, input_px, input_px, 3) uint8 RGB, or (N, input_px, input_px) where ``grey`` says so.
+        """
 
 
 class Checked:
@@ -55,6 +61,7 @@ class Checked:
         self.model = model
         self.name, self.weights_hash = str(model.name), str(model.weights_hash)
         self.dimensions, self.input_px = int(model.dimensions), int(model.input_px)
+        self.grey = bool(getattr(model, "grey", False))
         if not 0 < self.dimensions <= MAX_DIMENSIONS:
             raise ModelError(
                 f"model {self.name!r} gives {self.dimensions:,} numbers: expected 1 to {MAX_DIMENSIONS:,}, which is "
@@ -68,9 +75,11 @@ class Checked:
             ModelError: the windows or the rows have another shape or type than declared, or a row is not a finite
                 unit vector.
         """
-        want = f"(N, {self.input_px}, {self.input_px}, 3) uint8"
-        if windows.ndim != 4 or windows.shape[1:] != (self.input_px, self.input_px, 3) or windows.dtype != np.uint8:
-            raise ModelError(f"model {self.name!r} takes windows {want}, found {windows.shape} {windows.dtype}")
+        side = self.input_px
+        shapes = [(side, side, 3), (side, side)] if self.grey else [(side, side, 3)]
+        if windows.shape[1:] not in shapes or windows.dtype != np.uint8:
+            want = " or ".join(str(shape).replace("(", "(N, ") for shape in shapes)
+            raise ModelError(f"model {self.name!r} takes windows {want} uint8, found {windows.shape} {windows.dtype}")
         rows = self.model.embed(windows)
         self._check(rows, (len(windows), self.dimensions))
         return rows

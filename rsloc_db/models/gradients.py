@@ -68,14 +68,14 @@ def describe(window: Image, layout: Layout) -> _Map:
     the modulus of a Fourier coefficient does not change with a shift.
 
     Args:
-        window: (input_px, input_px, 3) uint8 RGB.
+        window: (input_px, input_px, 3) uint8 RGB, or (input_px, input_px) grey.
         layout: how.
 
     Returns:
         (layout.length,) float32: a unit vector for the cells of each scale and one for the spectrum; zeros for a flat
         window.
     """
-    grey = np.asarray(cv2.cvtColor(window, cv2.COLOR_RGB2GRAY), np.float32)
+    grey = (window if window.ndim == 2 else cv2.cvtColor(window, cv2.COLOR_RGB2GRAY)).astype(np.float32)
     parts = []
     for scale, cells in enumerate(layout.cells):
         edges = _edges(grey, layout)
@@ -157,6 +157,7 @@ class Gradients:
     """
 
     name = "gradients"
+    grey = True
 
     def __init__(self, weights: Path | None = None) -> None:
         source = weights or resources.files(__package__).joinpath(WEIGHTS)
@@ -175,7 +176,7 @@ class Gradients:
             raise ModelError(f"{source}: weights are {self.projection.shape}, expected {self.layout.length} rows")
 
     def embed(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed (N, input_px, input_px, 3) uint8 RGB windows into (N, dimensions) float32 unit rows."""
+        """Embed windows into unit rows, see ``Embedder``."""
         if not len(windows):
             return np.zeros((0, self.dimensions), np.float32)
         measured = np.stack([describe(window, self.layout) for window in windows])

@@ -10,7 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import lru_cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -111,7 +113,7 @@ def embed_block(job: BlockJob) -> list[Vectors]:
     pending = {each: embeddings.pending_tiles(conn, each, columns, rows) for each in job.sets}
     rim = max(each.window_tiles for each in job.sets) // 2
     outer_columns, outer_rows = (columns[0] - rim, columns[1] + rim), (rows[0] - rim, rows[1] + rim)
-    tiles = Neighbours(job.gallery, read_tiles(conn, job.gallery, level, outer_columns, outer_rows))
+    tiles = Neighbours(job.gallery, read_tiles(conn, job.gallery, level, outer_columns, outer_rows), model.grey)
     cuts = _cuts(tiles, pending, model.input_px, columns, rows)
     return list(_embedded(model, cuts))
 
@@ -122,12 +124,19 @@ def _span(block: int, level: int) -> tuple[int, int]:
 
 
 class Neighbours:
-    """The tiles of a block and its rim, by cell; each is decoded once, and forgotten when its row is passed."""
+    """The tiles of a block and its rim, by cell; each is decoded once, and forgotten when its row is passed.
 
-    def __init__(self, gallery: Gallery, tiles: Iterable[TileRow]) -> None:
-        self._gallery = gallery
+    Args:
+        gallery: the gallery.
+        tiles: its tiles there.
+        grey: whether windows are wanted without colours.
+    """
+
+    def __init__(self, gallery: Gallery, tiles: Iterable[TileRow], grey: bool = False) -> None:
+        self._gallery, self._grey = gallery, grey
         self._rows: dict[int, dict[int, list[TileRow]]] = defaultdict(lambda: defaultdict(list))
         self._decoded: dict[int, dict[tuple[int, int], tuple[Image, Mask]]] = defaultdict(dict)
+        self._narrow: dict[int, dict[tuple[int, int, int], Image | None]] = defaultdict(dict)
         self._strips: dict[int, dict[tuple[int | None, ...], Image | None]] = defaultdict(dict)
         for tile in tiles:
             self._rows[tile.cell.row][tile.cell.column].append(tile)
@@ -136,6 +145,7 @@ class Neighbours:
         """Yield the tiles of a box of cells row by row; rows more than ``rim`` above are forgotten."""
         for row in range(rows[0], rows[1] + 1):
             self._decoded.pop(row - rim - 1, None)
+            self._narrow.pop(row - rim - 1, None)
             self._strips.pop(row - 1, None)
             cells = self._rows.get(row, {})
             for column in sorted(cells):
@@ -144,6 +154,8 @@ class Neighbours:
 
     def around(self, tile: TileRow, reach: int) -> tuple[Image, Mask]:
         """Return the mosaic of the cells within ``reach`` of a tile, and its mask."""
+        if not reach:
+            return self._image(tile, tile.cell.row, tile.cell.column)
         columns = range(tile.cell.column - reach, tile.cell.column + reach + 1)
         rows = range(tile.cell.row - reach, tile.cell.row + reach + 1)
         images = {}
@@ -157,12 +169,12 @@ class Neighbours:
     def window(self, tile: TileRow, window_tiles: int, size_px: int) -> Image:
         """Return the window of a tile, see ``cut_window``.
 
-        Where its pixels end with the tiles', columns of tiles are shrunk once for all windows that they are in.
+        Where its pixels end with the tiles', columns of tiles are shrunk once for all windows that they are in. So are
+        windows of Web Mercator, which reach out of their tiles by part of a pixel.
         """
         reach, strip_px = window_tiles // 2, size_px // window_tiles
-        y_px, height_px = _span_px(grid(self._gallery.grid), tile.cell, window_tiles)
-        # windows of Web Mercator reach out of their tiles by part of a pixel, which takes the window's mean colour
-        inside = abs(y_px - TILE_PX / 2) + height_px / 2 <= window_tiles * TILE_PX / 2
+        y_px, height_px = _span_px(self._gallery.grid, tile.cell.level, tile.cell.row, window_tiles)
+        inside = abs(y_px - TILE_PX / 2) + height_px / 2 < window_tiles * TILE_PX / 2 + 1
         if inside and window_tiles % 2 and strip_px * window_tiles == size_px and TILE_PX % strip_px == 0:
             columns = range(tile.cell.column - reach, tile.cell.column + reach + 1)
             strips = [self._strip(tile, column, reach, strip_px) for column in columns]
@@ -179,16 +191,25 @@ class Neighbours:
         key = (column, *(None if other is None else other.id for _, other in near))
         strips = self._strips[tile.cell.row]
         if key not in strips:
-            images = [self._image(other, row, column) for row, other in near if other is not None]
-            complete = len(images) == len(rows) and all(valid.all() for _, valid in images)
-            strips[key] = self._shrunk(tile.cell, [image for image, _ in images], strip_px) if complete else None
+            found = [None if other is None else self._narrowed(other, row, column, strip_px) for row, other in near]
+            images = [image for image in found if image is not None]
+            strips[key] = self._shrunk(tile.cell, images) if len(images) == len(rows) else None
         return strips[key]
 
-    def _shrunk(self, cell: Cell, images: list[Image], strip_px: int) -> Image:
-        y_px, height_px = _span_px(grid(self._gallery.grid), cell, len(images))
+    def _narrowed(self, tile: TileRow, row: int, column: int, strip_px: int) -> Image | None:
+        """Return a tile averaged to so many columns, None where a pixel is missing."""
+        narrow, key = self._narrow[row], (tile.id, column, strip_px)
+        if key not in narrow:
+            image, valid = self._image(tile, row, column)
+            size = strip_px, TILE_PX
+            narrow[key] = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA)) if valid.all() else None
+        return narrow[key]
+
+    def _shrunk(self, cell: Cell, images: list[Image]) -> Image:
+        y_px, height_px = _span_px(self._gallery.grid, cell.level, cell.row, len(images))
         y_px += (len(images) - 1) / 2 * TILE_PX
-        size = strip_px, len(images) * strip_px
-        return imagery.window(np.vstack(images), None, TILE_PX / 2, y_px, TILE_PX, height_px, *size)
+        width = images[0].shape[1]
+        return imagery.window(np.vstack(images), None, width / 2, y_px, width, height_px, width, len(images) * width)
 
     def _nearest(self, tile: TileRow, column: int, row: int) -> TileRow | None:
         if (column, row) == (tile.cell.column, tile.cell.row):
@@ -200,7 +221,7 @@ class Neighbours:
         decoded = self._decoded[row]
         key = (tile.id, column)
         if key not in decoded:
-            decoded[key] = decode_tile(self._gallery, tile)
+            decoded[key] = decode_tile(self._gallery, tile, grey=self._grey)
         return decoded[key]
 
 
@@ -232,25 +253,27 @@ def cut_window(tile_grid: TileGrid, cell: Cell, window_tiles: int, image: Image,
         tile_grid: the gallery's grid.
         cell: the tile's cell.
         window_tiles: width of the window in tiles.
-        image: (256 m, 256 m, 3) uint8 RGB, m odd.
+        image: (256 m, 256 m, 3) uint8 RGB or (256 m, 256 m) grey, m odd.
         valid: its mask.
         size_px: side of the window asked for.
 
     Returns:
-        (size_px, size_px, 3) uint8 RGB.
+        (size_px, size_px, 3) uint8 RGB, or (size_px, size_px) grey.
     """
     rim_px, width_px = (len(image) - TILE_PX) / 2, float(window_tiles * TILE_PX)
-    y_px, height_px = _span_px(tile_grid, cell, window_tiles)
+    y_px, height_px = _span_px(tile_grid.name, cell.level, cell.row, window_tiles)
     return imagery.window(image, valid, TILE_PX / 2 + rim_px, y_px + rim_px, width_px, height_px, size_px)
 
 
-def _span_px(tile_grid: TileGrid, cell: Cell, window_tiles: int) -> tuple[float, float]:
-    """Return where a window's middle lies, in pixels from the top of its tile, and how high it is."""
-    lon, lat = cell_center(tile_grid, cell)
-    _, y = tile_grid.to_pixels(np.array(lon), np.array(lat), cell.level)
+@lru_cache(maxsize=1024)
+def _span_px(grid_name: str, level: int, row: int, window_tiles: int) -> tuple[float, float]:
+    """Return where the middle of a window lies, in pixels from the top of its row of tiles, and how high it is."""
+    tile_grid = grid(grid_name)
+    lon, lat = cell_center(tile_grid, Cell(level, 0, row))
+    _, y = tile_grid.to_pixels(np.array(lon), np.array(lat), level)
     # at the pole itself, where tiles of level 1 have their middle, a window would have no height
-    east_m, north_m = ground_resolution_m(tile_grid, cell.level, min(max(lat, -MAX_LAT_DEG), MAX_LAT_DEG))
-    return float(y) - cell.row * TILE_PX, window_tiles * TILE_PX * east_m / north_m
+    east_m, north_m = ground_resolution_m(tile_grid, level, min(max(lat, -MAX_LAT_DEG), MAX_LAT_DEG))
+    return float(y) - row * TILE_PX, window_tiles * TILE_PX * east_m / north_m
 
 
 def _embedded(model: Embedder, cuts: Iterable[tuple[int, int, Image]]) -> Iterator[Vectors]:

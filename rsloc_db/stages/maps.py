@@ -123,9 +123,8 @@ def map_block(job: MapJob) -> tuple[bytes, bytes, bytes]:
     column, row = job.key.column * BLOCK_TILES, job.key.row * BLOCK_TILES
     last = min(BLOCK_TILES, 2**job.key.level) - 1
     conn = worker_connection(job.url)
-    pixels = load_mosaic(
-        conn, job.gallery, job.key.level, (column, column + last), (row, row + last), STEP, job.key.layer
-    )
+    box = (column, column + last), (row, row + last)
+    pixels = load_mosaic(conn, job.gallery, job.key.level, *box, STEP, job.key.layer, grey=True)
     found = gradient_maps(*pixels, CELL_PX // STEP, surroundings_cells=SURROUNDINGS_CELLS)
     # levels 0 to 2 have fewer tiles than a block
     rest = [(0, BLOCK_CELLS - n) for n in found.cover.shape]

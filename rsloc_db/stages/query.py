@@ -9,6 +9,7 @@ import numpy as np
 
 from rsloc_db.errors import QueryError
 from rsloc_db.frames import Frame
+from rsloc_db.imagery import to_grey
 from rsloc_db.queries import QueryFile, load_image
 from rsloc_db.types import AS_STATED, Image, Mask, Pose, Scale
 
@@ -30,7 +31,7 @@ class Query:
 
     def grey(self) -> Query:
         """Return the query without its colours: edges are compared in grey, in a third of the time."""
-        return replace(self, image=np.asarray(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY), np.uint8), _shrunk={})
+        return replace(self, image=to_grey(self.image), _shrunk={})
 
     def posed(self, pose: Pose) -> Query:
         """Return the query in another supposed pose; pixels stay, and what was shrunk is shared."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -16,8 +17,12 @@ from rsloc_db.stages.maps import CELL_PX, StoredMaps
 from rsloc_db.stages.query import Query
 from rsloc_db.types import AS_STATED, Floats, Image, Mask, Pose
 
-LoadMosaic = Callable[[tuple[int, int], tuple[int, int], int], tuple[Image, Mask]]
-"""(first, last column), (first, last row), step -> the gallery's pixels there and which of them are imagery."""
+
+class LoadMosaic(Protocol):
+    """What loads a gallery's pixels."""
+
+    def __call__(self, columns: tuple[int, int], rows: tuple[int, int], step: int, *, grey: bool) -> tuple[Image, Mask]:
+        """Return the pixels of (first, last) columns and rows, see ``load_mosaic``, and which of them are imagery."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +39,11 @@ class Reference:
         lon, lat = self.grid.to_lonlat(np.array(column * CELL_PX), np.array(row * CELL_PX), self.level)
         return float(lon), float(lat)
 
-    def pixels(self, box: Box, step: int) -> tuple[Image, Mask]:
+    def pixels(self, box: Box, step: int, *, grey: bool = False) -> tuple[Image, Mask]:
         """Return the gallery's pixels of a box on multiples of ``step``, so many of them averaged into one."""
         columns = box.left // TILE_PX, (box.right - 1) // TILE_PX
         rows = box.top // TILE_PX, (box.bottom - 1) // TILE_PX
-        image, valid = self.load(columns, rows, step)
+        image, valid = self.load(columns, rows, step, grey=grey)
         x, y = (box.left - columns[0] * TILE_PX) // step, (box.top - rows[0] * TILE_PX) // step
         part = (slice(y, y + (box.bottom - box.top) // step), slice(x, x + (box.right - box.left) // step))
         return image[part], valid[part]

@@ -165,7 +165,7 @@ def _pass(
     around = (lambda x, y: expected(x + left, y + top)) if expected else None
     margin = radius + (int(_largest_shift(box, expected, x0, y0) / px) + 1 if expected else 0)
     template = gradient_maps(*resample(query, center, reference, box, step), cell)
-    search = gradient_maps(*reference.pixels(box.grown(margin * px), step), cell)
+    search = gradient_maps(*reference.pixels(box.grown(margin * px), step, grey=True), cell)
     m = block_matches(template, search, px, block, radius, around, centred=True)
     return replace(m, x=m.x + left, y=m.y + top)
 

@@ -20,7 +20,7 @@ from rsloc_db.db.runs import Key, PatchRow, Target, copy_patches
 from rsloc_db.db.search import search
 from rsloc_db.frames import Frame, meters_per_degree
 from rsloc_db.grids import TILE_PX, nominal_resolution_m
-from rsloc_db.imagery import window
+from rsloc_db.imagery import to_grey, window
 from rsloc_db.models import Embedder
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.poses import poses
@@ -101,6 +101,7 @@ def embedded(
 ) -> Iterator[tuple[list[PatchRow], NDArray[np.float32]]]:
     """Yield the patches of a query in each of its poses, widest windows first, with their vectors, (N, D) float32."""
     levels = sorted({t.level for t in targets})
+    query = query.grey() if embedder.grey else query
     tried = poses(options)
     most = max(FREE_PATCHES // len(tried), ENOUGH_PATCHES) if options.free else options.patches
     for pose in tried:
@@ -229,7 +230,7 @@ def _centers(size: int, patch: float, step: float) -> NDArray[np.float64]:
 
 def useful(image: Image, valid: Mask, patches: Sequence[PatchRow]) -> list[PatchRow]:
     """Return the patches that are imagery and not much plainer than the query's others (open sea, cloud)."""
-    grey, seen = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), valid.view(np.uint8)
+    grey, seen = to_grey(image), valid.view(np.uint8)
     kept, contrast = [], []
     for p in patches:
         place = _slices(p, image.shape)

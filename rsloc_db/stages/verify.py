@@ -248,7 +248,7 @@ def compare_pixels(query: Query, fit: Fit, reference: Reference) -> Fit | None:
     px = step * FINE_CELLS
     box = footprint_box(query.frame, fit.center, reference, px)
     margin = -(-FINE_MARGIN_PX // px) * px
-    pixels, mask = reference.pixels(box.grown(margin), step)
+    pixels, mask = reference.pixels(box.grown(margin), step, grey=True)
     if not mask.any():
         return None
     near = partial(gradient_maps, cell_px=FINE_CELLS, surroundings_cells=2 * SURROUNDINGS_CELLS)
