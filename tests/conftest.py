@@ -27,11 +27,41 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 PREFIX = "rsloc_test_"
 STALE_AFTER_S = 6 * 3600
 NUMBERS = count(1)
+LONGEST = (
+    "test_mini",
+    "test_localize",
+    "test_ingest",
+    "test_registration",
+    "test_match_cli",
+    "test_tutorials",
+    "test_ingest_kill",
+    "test_localize_break",
+    "test_report",
+    "test_localize_free",
+    "test_synth",
+    "test_cliques",
+    "test_demo",
+    "test_localize_galleries",
+    "test_georeference",
+    "test_models_beside",
+    "test_retrieve",
+    "test_localize_many",
+    "test_wheel",
+    "test_server",
+    "test_dask",
+)
+"""Files of tests that take a minute or more. They come first: at the end both processes still have some to do."""
 # most tests have little to do, and starting processes for it would take longer
 os.environ.setdefault("RSLOC_WORKERS", "1")
 # a busy machine is no failure
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the files; the order of tests within a file stays."""
+    first = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(item.path.stem, len(first)))
 
 
 @pytest.fixture(scope="session")
