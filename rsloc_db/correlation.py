@@ -77,10 +77,11 @@ def gradient_maps(
 
 def _to_cells(values: NDArray[np.float32], size: tuple[int, int], cell_px: int) -> NDArray[np.float32]:
     """Average over cells, smoothed by half a cell; what is finer than a quarter of a cell is averaged before."""
-    quarter = max(cell_px // 4, 1)
-    quarters = (size[0] // quarter, size[1] // quarter)
-    smooth = cv2.resize(values[: size[1], : size[0]], quarters, interpolation=cv2.INTER_AREA)
-    smooth = cv2.GaussianBlur(smooth, (0, 0), cell_px / quarter / 2)
+    # of 4 px a half: smoothing every pixel would take most of the time, and hardly changes what comes of it
+    part = 2 if cell_px == 4 else max(cell_px // 4, 1)
+    parts = (size[0] // part, size[1] // part)
+    smooth = cv2.resize(values[: size[1], : size[0]], parts, interpolation=cv2.INTER_AREA)
+    smooth = cv2.GaussianBlur(smooth, (0, 0), cell_px / part / 2)
     cells = cv2.resize(smooth, (size[0] // cell_px, size[1] // cell_px), interpolation=cv2.INTER_AREA)
     return np.asarray(cells, np.float32)
 

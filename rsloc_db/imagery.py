@@ -326,13 +326,14 @@ def window(
     # one pixel more than the box is wide where it begins within a pixel
     width, height = math.ceil(width_px) + (left > column), math.ceil(height_px) + (top > row)
     box = _crop(image, valid, column, row, width, height)
-    # by factor, not by size: the box is cut at its true, fractional width. One axis at a time, as OpenCV gives up
-    # averaging by area on both where one of them is enlarged
-    across = _shifted(box[:, :-1], box[:, 1:], left - column) if left > column else box
-    narrow = np.asarray(cv2.resize(across, None, fx=size_px / width_px, fy=1, interpolation=cv2.INTER_AREA), np.uint8)
-    down = _shifted(narrow[:-1], narrow[1:], top - row) if top > row else narrow
-    small = cv2.resize(down, None, fx=1, fy=rows_px / height_px, interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(small[:rows_px, :size_px], np.uint8)
+    box = _shifted(box[:, :-1], box[:, 1:], left - column) if left > column else box
+    small = _shifted(box[:-1], box[1:], top - row) if top > row else box
+    # by factor, not by size: the box is cut at its true, fractional width
+    x, y = size_px / width_px, rows_px / height_px
+    # OpenCV gives up averaging by area on both axes where one of them is enlarged
+    for across, down in [(x, y)] if max(x, y) <= 1 else [(x, 1), (1, y)]:
+        small = np.asarray(cv2.resize(small, None, fx=across, fy=down, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.ascontiguousarray(small[:rows_px, :size_px])
 
 
 def _crop(image: Image, valid: Mask | None, column: int, row: int, width: int, height: int) -> Image:

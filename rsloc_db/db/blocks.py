@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rsloc_db.db.connection import Connection, statement
 from rsloc_db.types import Bounds
@@ -22,6 +22,11 @@ class LayerKey:
     gallery_id: int
     level: int
     layer: int = 0
+
+    @property
+    def newest(self) -> LayerKey:
+        """The same level at its newest date, which stands for all of them."""
+        return replace(self, layer=0)
 
     @property
     def columns(self) -> dict[str, int]:

@@ -70,7 +70,7 @@ def exhaustive(templates: Mapping[LayerKey, Templates], options: Options) -> lis
     count = sum(len(of_date.reference.maps.blocks(options.within)) for of_date in templates.values())
     levels: dict[LayerKey, dict[LayerKey, Templates]] = defaultdict(dict)
     for key, of_date in templates.items():
-        levels[replace(key, layer=0)][key] = of_date
+        levels[key.newest][key] = of_date
     found = [fit for of_level in levels.values() for fit in _fits_of(of_level, options, count)]
     return sorted(found, key=lambda f: -f.correlation)[: options.candidates]
 

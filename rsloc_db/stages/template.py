@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -93,6 +93,6 @@ def templates_of(query: Query, references: References) -> dict[LayerKey, Templat
     """Return the templates of a query for some gallery levels; the dates of one share theirs."""
     made: dict[LayerKey, Templates] = {}
     for key, reference in references.items():
-        newest = made.get(replace(key, layer=0))
+        newest = made.get(key.newest)
         made[key] = newest.over(reference) if newest else Templates(query, reference)
     return made

@@ -7,9 +7,11 @@ decides the aspect), and both become oriented-gradient maps. First every candida
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
+from math import hypot, remainder
 
 import numpy as np
 import shapely
@@ -225,16 +227,16 @@ def compare_maps(
 def _distinct(fits: Sequence[Fit], references: References) -> list[Fit]:
     """Return fits by correlation, without those that lead to a quarter of a tile from a better one."""
     kept: list[Fit] = []
+    taken: dict[LayerKey, list[tuple[float, float]]] = defaultdict(list)
     for fit in sorted(fits, key=lambda f: -f.correlation):
-        same = [f for f in kept if replace(f.candidate.key, layer=0) == replace(fit.candidate.key, layer=0)]
-        if not any(_is_near(references[fit.candidate.key], fit.center, f.center) for f in same):
+        reference, others = references[fit.candidate.key], taken[fit.candidate.key.newest]
+        lon, lat = np.array(fit.center)
+        x, y = (float(v) for v in reference.grid.to_pixels(lon, lat, reference.level))
+        around = TILE_PX * 2.0**reference.level
+        if all(hypot(remainder(x - a, around), y - b) >= TILE_PX / 4 for a, b in others):
+            others.append((x, y))
             kept.append(fit)
     return kept
-
-
-def _is_near(reference: Reference, a: tuple[float, float], b: tuple[float, float]) -> bool:
-    (ax, ay), (bx, by) = (to_grid(reference, np.array(p[0]), np.array(p[1]), a) for p in (a, b))
-    return bool(np.hypot(ax - bx, ay - by) < TILE_PX / 4)
 
 
 def compare_pixels(query: Query, fit: Fit, reference: Reference) -> Fit | None:
