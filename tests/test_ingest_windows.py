@@ -75,7 +75,8 @@ def test_windows_at_the_poles_are_images(cell: Cell) -> None:
 def test_windows_of_shrunk_columns_are_those_of_the_whole_mosaic(grid_name: str, most: int, grey: bool) -> None:
     """Also where a tile is missing, and of tiles with another date.
 
-    They are rounded once more. Those of Web Mercator reach out of their tiles by part of a pixel, which takes the mean of a column or of them all.
+    They are rounded once more. Those of Web Mercator reach out of their tiles by part of a pixel, which takes the mean
+    of a column or of them all.
     """
     gallery, early, late = (
         replace(GALLERY, grid=grid_name),
