@@ -60,19 +60,25 @@ def gradient_maps(
         Maps of H // cell_px rows and W // cell_px columns.
     """
     height, width = image.shape[0] // cell_px, image.shape[1] // cell_px
-    grey = (image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)).astype(np.float32)
-    inner = cv2.erode(valid.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=1).astype(np.float32)
-    gx, gy = (cv2.Sobel(grey, cv2.CV_32F, dx, 1 - dx) * inner for dx in (1, 0))
+    grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    gx, gy = (np.asarray(cv2.Sobel(grey, cv2.CV_32F, dx, 1 - dx), np.float32) for dx in (1, 0))
     size = (width * cell_px, height * cell_px)
-    cover = _to_cells(inner, size, cell_px)
+    cover = np.ones((height, width), np.float32)
+    whole = bool(valid.all())
+    if not whole:
+        inner = cv2.erode(valid.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=1).astype(np.float32)
+        gx *= inner
+        gy *= inner
+        cover = _to_cells(inner, size, cell_px)
     stack = np.empty((orientations, height, width), np.float32)
     response = np.empty_like(gx)
     for k, angle in enumerate(np.arange(orientations) * np.pi / orientations):
         cv2.addWeighted(gx, float(np.cos(angle)), gy, float(np.sin(angle)), 0, response)
         np.sqrt(np.abs(response, out=response), out=response)
         stack[k] = _to_cells(response, size, cell_px)
-    stack /= np.maximum(cover, np.float32(1e-3))
-    return _normalise(stack, cover >= MIN_COVER, surroundings_cells)
+    if not whole:
+        stack /= np.maximum(cover, np.float32(1e-3))
+    return _normalised(stack, cover >= MIN_COVER, surroundings_cells)
 
 
 def _to_cells(values: NDArray[np.float32], size: tuple[int, int], cell_px: int) -> NDArray[np.float32]:
@@ -86,26 +92,36 @@ def _to_cells(values: NDArray[np.float32], size: tuple[int, int], cell_px: int) 
     return np.asarray(cells, np.float32)
 
 
-def _normalise(stack: Maps, valid: Mask, surroundings_cells: float | None) -> GradientMaps:
+def _normalised(stack: Maps, valid: Mask, surroundings_cells: float | None) -> GradientMaps:
     """Divide each cell by its own strength plus the usual one, so that flat cells stay weak, and remove the mean.
 
     What is usual is the image's median and mean, or the mean of a cell's surroundings: then snow, sea or cloud in one
-    part don't decide what counts in another, and maps of images that overlap come out alike where they do.
+    part don't decide what counts in another, and maps of images that overlap come out alike where they do. ``stack`` is
+    changed in place: these arrays are large, and memory that is new costs more than what is done with it.
     """
     cover = valid.astype(np.float32)
     if not valid.any():
         return GradientMaps(np.zeros_like(stack), cover)
-    strength = np.linalg.norm(stack, axis=0)
-    median = float(np.median(strength[valid]))
+    whole = bool(valid.all())
+    strength = np.sqrt(np.einsum("chw,chw->hw", stack, stack))
+    median = _median(strength.ravel() if whole else strength[valid])
     if surroundings_cells is None:
-        stack = stack / (strength + np.float32(max(median, NOISE)))
-        mean = stack[:, valid].mean(axis=1)
-        return GradientMaps((stack - mean[:, None, None]) * cover, cover)
-    weight = np.maximum(_around(cover, surroundings_cells), np.float32(1e-3))
-    usual = _around(strength * cover, surroundings_cells) / weight
-    stack = stack / (strength + usual + np.float32(max(FLAT * median, NOISE)))
-    means = np.stack([_around(channel * cover, surroundings_cells) / weight for channel in stack])
-    return GradientMaps(np.asarray((stack - means) * cover, np.float32), cover)
+        stack /= strength + np.float32(max(median, NOISE))
+        stack -= (stack.reshape(len(stack), -1) @ (cover.ravel() / cover.sum()))[:, None, None]
+    else:
+        weight = np.maximum(_around(cover, surroundings_cells), np.float32(1e-3))
+        usual = _around(strength * cover, surroundings_cells) / weight
+        stack /= strength + usual + np.float32(max(FLAT * median, NOISE))
+        for channel in stack:
+            channel -= _around(channel * cover, surroundings_cells) / weight
+    if not whole:
+        stack *= cover
+    return GradientMaps(stack, cover)
+
+
+def _median(values: NDArray[np.float32]) -> float:
+    """Return the middle value, of two the greater; NumPy parts by one value in a third of the time."""
+    return float(np.partition(values, values.size // 2)[values.size // 2])
 
 
 def _around(values: NDArray[np.float32], sigma_cells: float) -> NDArray[np.float32]:
