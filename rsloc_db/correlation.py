@@ -104,14 +104,14 @@ def _normalised(stack: Maps, valid: Mask, surroundings_cells: float | None) -> G
         return GradientMaps(np.zeros_like(stack), cover)
     whole = bool(valid.all())
     strength = np.sqrt(np.einsum("chw,chw->hw", stack, stack))
-    median = _median(strength.ravel() if whole else strength[valid])
+    middle = float(median(strength.ravel() if whole else strength[valid]))
     if surroundings_cells is None:
-        stack /= strength + np.float32(max(median, NOISE))
+        stack /= strength + np.float32(max(middle, NOISE))
         stack -= (stack.reshape(len(stack), -1) @ (cover.ravel() / cover.sum()))[:, None, None]
     else:
         weight = np.maximum(_around(cover, surroundings_cells), np.float32(1e-3))
         usual = _around(strength * cover, surroundings_cells) / weight
-        stack /= strength + usual + np.float32(max(FLAT * median, NOISE))
+        stack /= strength + usual + np.float32(max(FLAT * middle, NOISE))
         for channel in stack:
             channel -= _around(channel * cover, surroundings_cells) / weight
     if not whole:
@@ -119,9 +119,14 @@ def _normalised(stack: Maps, valid: Mask, surroundings_cells: float | None) -> G
     return GradientMaps(stack, cover)
 
 
-def _median(values: NDArray[np.float32]) -> float:
-    """Return the middle value, of two the greater; NumPy parts by one value in a third of the time."""
-    return float(np.partition(values, values.size // 2)[values.size // 2])
+def median(values: NDArray[np.float32]) -> np.float32:
+    """Return what ``np.median`` returns of finite values, (N,), several times as fast."""
+    half = values.size // 2
+    # NumPy parts by one value quickly, and slowly by the two that median takes the mean of
+    parted = np.partition(values, half)
+    if values.size % 2:
+        return np.float32(parted[half])
+    return np.float32((parted[:half].max() + parted[half]) / 2)
 
 
 def _around(values: NDArray[np.float32], sigma_cells: float) -> NDArray[np.float32]:

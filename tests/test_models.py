@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
+from rsloc_db.correlation import median
 from rsloc_db.errors import ModelError
 from rsloc_db.models import REGISTRY, embedder
-from rsloc_db.models.gradients import WEIGHTS, Gradients, _median
+from rsloc_db.models.gradients import WEIGHTS, Gradients
 from rsloc_db.synthetic import land
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -264,5 +265,5 @@ def test_the_fit_runs_on_synthetic_land_and_gives_weights_that_load(tmp_path):
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 577, 2304, 9216])
 def test_the_median_of_gradients_is_the_median(size: int) -> None:
     values = np.random.default_rng(size).random(size).astype(np.float32) * 100
-    assert _median(values) == np.median(values)
-    assert _median(np.round(values, -1)) == np.median(np.round(values, -1))
+    assert median(values) == np.median(values)
+    assert median(np.round(values, -1)) == np.median(np.round(values, -1))

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rsloc_db.correlation import median
 from rsloc_db.errors import ModelError
 from rsloc_db.types import Floats, Image
 
@@ -89,25 +90,18 @@ def describe(window: Image, layout: Layout) -> _Map:
 def _edges(grey: _Map, layout: Layout) -> _Map:
     """Return how strong an edge of each direction each pixel is: (bins, H, W), from 0 to 1."""
     smooth = cv2.GaussianBlur(grey, (0, 0), 0.8)
-    gradient = np.stack([cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)]).reshape(2, -1)
-    length = np.sqrt((gradient * gradient).sum(0))
+    sobel = [cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)]
+    gradient = np.asarray(sobel, np.float32).reshape(2, -1)
+    length = np.sqrt(np.einsum("cn,cn->n", gradient, gradient))
     # relative to the window's own gradients: neither contrast nor bit depth may matter
-    strength = length / (length + np.float32(layout.floor) * _median(length) + _TINY)
+    strength = length / (length + np.float32(layout.floor) * median(length) + _TINY)
+    gradient /= length + _TINY
     angle = np.arange(layout.bins, dtype=np.float32) * np.float32(np.pi / layout.bins)
-    share = np.stack([np.cos(angle), np.sin(angle)], 1) @ (gradient / (length + _TINY))
+    share: _Map = np.stack([np.cos(angle), np.sin(angle)], 1) @ gradient
     for _ in range(layout.doublings):
         share *= share
-    return np.asarray((share * strength).reshape(layout.bins, *grey.shape), np.float32)
-
-
-def _median(values: _Map) -> np.float32:
-    """Return what ``np.median`` returns of finite values, several times as fast."""
-    half = values.size // 2
-    # NumPy parts by one value quickly, and slowly by the two that median takes the mean of
-    parted = np.partition(values, half)
-    if values.size % 2:
-        return np.float32(parted[half])
-    return np.float32((parted[:half].max() + parted[half]) / 2)
+    share *= strength
+    return share.reshape(layout.bins, *grey.shape)
 
 
 def _pooled(edges: _Map, cells: int) -> _Map:
