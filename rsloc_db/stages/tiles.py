@@ -41,7 +41,7 @@ def load_mosaic(
         rows: first and last row, both included.
         step: a power of two up to 256: so many pixels each way become one.
         layer: of several dates 0 takes the newest of each cell, 1 the one before it, and so on, or the oldest.
-        grey: whether to leave the colours out, in less than half the time.
+        grey: whether to leave the colours out, which takes less time.
 
     Returns:
         (256 / step rows, 256 / step columns, 3) uint8 RGB, or grey without the last axis, and its mask;
