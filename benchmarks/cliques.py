@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from databases import database
@@ -44,6 +45,7 @@ COLUMNS = (4, 5, 7, 8, 11, 12, 18, 19, 2, 3)
 KEPT = 40
 REPEATS = 3
 
+Result = TypeVar("Result")
 Measured = tuple[float, float, float]
 """Rank of the first place within one tile of the truth, of the first within 1.5 tiles, and seconds."""
 
@@ -124,22 +126,22 @@ def ranks(off: Iterable[float]) -> tuple[float, float]:
     return one, near
 
 
-def fastest(work: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> float:
-    """Return the seconds of the fastest of some runs, each after its preparation."""
+def fastest(work: Callable[[], Result], prepare: Callable[[], object] = lambda: None) -> tuple[Result, float]:
+    """Return a result and the seconds of the fastest of some runs, each after its preparation."""
     seconds = []
     for _ in range(REPEATS):
         prepare()
         began = time.perf_counter()
-        work()
+        result = work()
         seconds.append(time.perf_counter() - began)
-    return min(seconds)
+    return result, min(seconds)
 
 
 def measure(conn: Connection, key: Key, hits: Simulated) -> Measured:
     """Measure the cliques of a query; the seconds are those of the statement in the database."""
     load(conn, key, hits)
     target = Target(1, "simulated", "google_earth", LEVEL, 3, 1, "exact", 1, 43.0, 50.0)
-    seconds = fastest(
+    _, seconds = fastest(
         lambda: runs.find_cliques(conn, key, target, limit=KEPT, p_hit=P_HIT), lambda: runs.delete_cliques(conn, key)
     )
     found = runs.ranked_cliques(conn, key, KEPT)
@@ -151,8 +153,7 @@ def measure_published(hits: Simulated) -> tuple[Measured, Measured]:
     """Measure the published method's cliques, by the mean of their votes and by the best of them."""
     x, y, size = hits.x_px[hits.patch], hits.y_px[hits.patch], np.full(len(hits.patch), float(SIDE_PX))
     given = published.Hits(hits.patch, x, y, size, hits.lon, hits.lat, LEVEL)
-    cliques = published.cliques(given)
-    seconds = fastest(lambda: published.cliques(given))
+    cliques, seconds = fastest(lambda: published.cliques(given))
     means = np.array([hits.votes[c].mean(axis=0) for c in cliques])
     off = off_tiles(hits.votes, hits.center)
     return (*ranks(off_tiles(means, hits.center)), seconds), (*ranks(off[c].min() for c in cliques), seconds)

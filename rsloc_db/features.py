@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsloc_db.errors import ModelError
+from rsloc_db.imagery import to_grey
 from rsloc_db.similarity import Similarity
 from rsloc_db.types import Floats, Image, Mask
 
@@ -200,7 +201,7 @@ def _points(features: Features, image: Image, valid: Mask) -> _Points:
     size = max(round(valid.shape[1] * by), 1), max(round(valid.shape[0] * by), 1)
     small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     seen = cv2.resize(valid.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    looked_at = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) if features.kind == "sift" else _square(small[..., ::-1])
+    looked_at = to_grey(small) if features.kind == "sift" else _square(small[..., ::-1])
     with _failing(features.model):
         keypoints, rows = _detector(features).detectAndCompute(looked_at, None)
     xy = np.array([point.pt for point in keypoints], np.float32).reshape(-1, 2)

@@ -110,9 +110,7 @@ def decode_tile(data: bytes, *, checked: bool = False, grey: bool = False) -> tu
         ImageError: as ``decode``.
     """
     image, valid = decode_valid(data, checked=checked, grey=grey)
-    if valid.shape == (TILE_PX, TILE_PX):
-        return image, valid
-    return to_tile_size(image), to_tile_size(valid.astype(np.uint8)) > 0
+    return to_tile_size(image), to_tile_size(valid.view(np.uint8)) > 0
 
 
 def describe_bytes(data: bytes) -> str:

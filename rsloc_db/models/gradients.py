@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from rsloc_db.correlation import median
 from rsloc_db.errors import ModelError
+from rsloc_db.imagery import to_grey
 from rsloc_db.types import Floats, Image
 
 WEIGHTS = "gradients_v1.npz"
@@ -76,7 +77,7 @@ def describe(window: Image, layout: Layout) -> _Map:
         (layout.length,) float32: a unit vector for the cells of each scale and one for the spectrum; zeros for a flat
         window.
     """
-    grey = (window if window.ndim == 2 else cv2.cvtColor(window, cv2.COLOR_RGB2GRAY)).astype(np.float32)
+    grey = to_grey(window).astype(np.float32)
     parts = []
     for scale, cells in enumerate(layout.cells):
         edges = _edges(grey, layout)
