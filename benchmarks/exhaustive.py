@@ -37,6 +37,7 @@ from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import read_query
 from rsloc_db.stages.reference import Fit, References, to_grid
 from rsloc_db.stages.template import templates_of
+from rsloc_db.stages.workers import in_threads
 
 Transform = tuple[str, tuple[int, ...], int | tuple[int, int], int]
 """Name of a function of ``scipy.fft``, the shape of its array, that of its result, and the axis where it is one."""
@@ -65,7 +66,7 @@ def main() -> None:
             seconds.append(time.perf_counter() - started)
             ranks.append(_rank(found, truth.get(file.name), references))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    alone, following = _transforms_s(noted, arguments.threads), float(np.mean(seconds[1:]))
+    alone, following = _transforms_s(noted), float(np.mean(seconds[1:]))
     print(f"{blocks:,} blocks of 8 x 8 tiles, {len(ranks)} queries, {arguments.threads} thread(s), commit {commit()}\n")
     columns = ("first s", "next s", "transforms alone s", "next / transforms", "true place first", "among all", "MB")
     times = f"{seconds[0]:.2f}", f"{following:.2f}", f"{alone:.2f}", f"{following / alone:.2f}"
@@ -81,33 +82,37 @@ def _noting() -> Iterator[list[Transform]]:
         next_fast_len = staticmethod(fft.next_fast_len)
 
         @staticmethod
-        def rfft(array: np.ndarray, length: int, workers: int) -> Any:
+        def rfft(array: np.ndarray, length: int) -> Any:
             noted.append(("rfft", array.shape, length, -1))
-            return fft.rfft(array, length, workers=workers)
+            return fft.rfft(array, length)
 
         @staticmethod
-        def fft(array: np.ndarray, length: int, axis: int, workers: int) -> Any:
+        def fft(array: np.ndarray, length: int, axis: int) -> Any:
             noted.append(("fft", array.shape, length, axis))
-            return fft.fft(array, length, axis=axis, workers=workers)
+            return fft.fft(array, length, axis=axis)
 
         @staticmethod
-        def irfft2(array: np.ndarray, shape: tuple[int, int], workers: int) -> Any:
+        def irfft2(array: np.ndarray, shape: tuple[int, int]) -> Any:
             noted.append(("irfft2", array.shape, shape, -1))
-            return fft.irfft2(array, shape, workers=workers)
+            return fft.irfft2(array, shape)
 
     with patch.object(correlation, "fft", Noting):
         yield noted
 
 
-def _transforms_s(noted: list[Transform], threads: int) -> float:
-    """Return how long so many transforms take alone."""
+def _transforms_s(noted: list[Transform]) -> float:
+    """Return how long so many transforms take alone, in as many threads."""
     arrays = {
         (name, size): np.ones(size, np.float32 if name == "rfft" else np.complex64) for name, size, *_ in set(noted)
     }
-    started = time.perf_counter()
-    for name, size, shape, axis in noted:
+
+    def again(transform: Transform) -> None:
+        name, size, shape, axis = transform
         axes = {"axis": axis} if isinstance(shape, int) else {}
-        getattr(fft, name)(arrays[name, size], shape, **axes, workers=threads)
+        getattr(fft, name)(arrays[name, size], shape, **axes)
+
+    started = time.perf_counter()
+    in_threads(again, noted)
     return time.perf_counter() - started
 
 

@@ -264,9 +264,8 @@ class Spectra:
         return self._transform(self.energies)
 
     def _transform(self, array: Maps) -> NDArray[np.complex64]:
-        # rows of padding need no transform; as many threads as OpenCV may have here: a worker beside others has one
-        rows = fft.rfft(array, self.shape[1], workers=cv2.getNumThreads())
-        return np.asarray(fft.fft(rows, self.shape[0], axis=-2, workers=cv2.getNumThreads()), np.complex64)
+        # rows of padding need no transform
+        return np.asarray(fft.fft(fft.rfft(array, self.shape[1]), self.shape[0], axis=-2), np.complex64)
 
 
 def masked_products(
@@ -326,7 +325,7 @@ def _over_channels(t: NDArray[np.complex64], s: NDArray[np.complex64]) -> NDArra
 
 
 def _product(spectrum: NDArray[np.complex64], shape: tuple[int, int]) -> NDArray[np.float32]:
-    return np.asarray(fft.irfft2(spectrum, shape, workers=cv2.getNumThreads()), np.float32)
+    return np.asarray(fft.irfft2(spectrum, shape), np.float32)
 
 
 def _box_sums(values: Maps | NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:

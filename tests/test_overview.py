@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from lands import ELSEWHERE, cut, write_gallery
@@ -13,8 +15,15 @@ import rsloc_db
 from rsloc_db.correlation import GradientMaps, pooled
 from rsloc_db.db.blocks import LayerKey
 from rsloc_db.db.connection import connect
+from rsloc_db.models import embedder
+from rsloc_db.queries import read_queries
 from rsloc_db.stages import maps
+from rsloc_db.stages.exhaustive import exhaustive
+from rsloc_db.stages.localize import search_space
 from rsloc_db.stages.maps import BLOCK_CELLS, OVERVIEW, StoredMaps
+from rsloc_db.stages.options import Options
+from rsloc_db.stages.query import read_query
+from rsloc_db.stages.template import templates_of
 
 
 @pytest.fixture
@@ -62,8 +71,13 @@ def test_an_overview_is_the_mean_of_its_maps_and_ingest_makes_what_is_missing(la
             return maps.cells(row[2] * side, row[3] * side, side, side, pool)
 
     stored, mean = cells(OVERVIEW), pooled(cells(1), OVERVIEW)
+    coarsest = [cells(2 * OVERVIEW)]
     forget_overviews(land_url)
     averaged = cells(OVERVIEW)
+    coarsest.append(cells(2 * OVERVIEW))
+    for coarse in coarsest:
+        assert np.array_equal(coarse.cover, pooled(stored, 2).cover)
+        assert np.abs(coarse.maps - pooled(stored, 2).maps).max() <= 2 / 127
     rsloc_db.ingest(write_gallery(tmp_path / "land.db"), workers=1)
     again = cells(OVERVIEW)
     for found in (stored, averaged, again):
@@ -72,6 +86,22 @@ def test_an_overview_is_the_mean_of_its_maps_and_ingest_makes_what_is_missing(la
     assert np.array_equal(again.maps, stored.maps)
     with connect(land_url) as conn:
         assert conn.execute("SELECT count(*) FROM gradient_block WHERE overview IS NULL").fetchone() == (0,)
+
+
+@pytest.mark.usefixtures("large")
+def test_threads_find_the_same_places_as_one(land_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # chunks of one block, so that several threads have work
+    monkeypatch.setattr(sys.modules["rsloc_db.stages.exhaustive"], "CHUNK_CELLS", 1)
+    options = Options(embedder().name, rotation="free")
+    (file,) = read_queries([cut().write(tmp_path / "here.tif")])
+    query, found = read_query(file), []
+    with connect(land_url) as conn:
+        for threads in (1, 4):
+            monkeypatch.setattr(cv2, "getNumThreads", partial(int, threads))
+            references = search_space(conn, embedder(), options).references
+            found.append(exhaustive(templates_of(query, references), options))
+    assert len(found[0]) > 1
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("room", [0, 200_000, 1 << 30])

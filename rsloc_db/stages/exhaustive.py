@@ -26,6 +26,7 @@ from rsloc_db.stages.poses import poses
 from rsloc_db.stages.reference import Candidate, Fit, Reference, References
 from rsloc_db.stages.template import BAND, MAX_CELLS, Template, Templates
 from rsloc_db.stages.verify import FREE_CELLS, compare_again, is_within, rivals
+from rsloc_db.stages.workers import in_threads
 from rsloc_db.types import AS_STATED, Pose
 
 Way = Literal["knn", "exhaustive"]
@@ -130,12 +131,12 @@ def _fits_of(dates: Mapping[LayerKey, Templates], options: Options, count: int) 
     if not every:
         return []
     how = _coarse(newest, every, options, count)
-    transformed = Transformed(newest, how)
     found = [
-        Fit(Candidate(key, None), center, score, pose)
-        for key, chunk in _chunks(newest, blocks, how)
-        for score, center, pose in _chunk_peaks(dates[key].reference, transformed, chunk)
-        if is_within(center, options.within)
+        fit
+        for band, chunks in _chunks(newest, blocks, how).items()
+        for of_chunk in in_threads(Posed(dates, how, band).peaks, chunks)
+        for fit in of_chunk
+        if is_within(fit.center, options.within)
     ]
     if options.free or how.pool == 1:
         return found
@@ -143,15 +144,15 @@ def _fits_of(dates: Mapping[LayerKey, Templates], options: Options, count: int) 
     near = len(rivals(best))
     # the others count as looked at, and are no rivals of what is found
     return [
-        *(compare_again(fit, dates[fit.candidate.key]) for fit in best[:near]),
+        *in_threads(lambda fit: compare_again(fit, dates[fit.candidate.key]), best[:near]),
         *(replace(fit, correlation=0.0) for fit in best[near:]),
     ]
 
 
 def _chunks(
     templates: Templates, blocks: Mapping[LayerKey, Sequence[tuple[int, int]]], how: Coarse
-) -> Iterator[tuple[LayerKey, NDArray[np.int_]]]:
-    """Group blocks, (column, row), that one template serves, at most ``CHUNK_CELLS`` a side: (N, 2) arrays.
+) -> dict[float, list[tuple[LayerKey, NDArray[np.int_]]]]:
+    """Group blocks, (column, row), at most ``CHUNK_CELLS`` a side: (N, 2) arrays for each band of latitudes.
 
     The dates of a place follow one another: where an older one has no tiles the newer one's are read.
     """
@@ -161,8 +162,10 @@ def _chunks(
         bands = {row: templates.band(lat, how.band) for row, lat in _lats_deg(templates.reference, of_date).items()}
         for column, row in of_date:
             groups[bands[row], column // side, row // side, key].append((column, row))
+    chunks = defaultdict(list)
     for place in sorted(groups, key=lambda g: (*g[:3], g[3].layer)):
-        yield place[3], np.array(groups[place])
+        chunks[place[0]].append((place[3], np.array(groups[place])))
+    return chunks
 
 
 def _lats_deg(reference: Reference, blocks: Sequence[tuple[int, int]]) -> dict[int, float]:
@@ -171,59 +174,55 @@ def _lats_deg(reference: Reference, blocks: Sequence[tuple[int, int]]) -> dict[i
     return {row: reference.cell_center(0, (row + 0.5) * BLOCK_CELLS)[1] for row in rows}
 
 
-class Transformed:
-    """Templates in all poses, pooled and transformed for the sizes of map that they are laid over.
+class Posed:
+    """A query's templates for a band of latitudes, in all poses; several threads may look for their places at once.
 
-    Attributes:
+    Args:
+        dates: the query's templates for each date of a gallery level.
         how: poses and cells.
+        lat_deg: the latitude that stands for the band.
     """
 
-    def __init__(self, templates: Templates, how: Coarse) -> None:
-        self._templates, self.how = templates, how
-        self._band, self._kept = 0.0, dict[tuple[Pose, tuple[int, int]], Spectra]()
+    def __init__(self, dates: Mapping[LayerKey, Templates], how: Coarse, lat_deg: float) -> None:
+        self._references, self._pool = {key: of_date.reference for key, of_date in dates.items()}, how.pool
+        newest = next(iter(dates.values()))
+        self._templates = [(pose, newest.at(lat_deg, pose, how.max_cells, how.band)) for pose in how.poses]
+        reach = max(_reach(template) for _, template in self._templates)
+        self._margin = how.pool * _margin(reach / how.pool + 1)
+        self._kept: dict[tuple[Pose, tuple[int, int]], Spectra] = {}
 
-    def posed(self, lat_deg: float) -> list[tuple[Pose, Template]]:
-        """Return the templates of a latitude."""
-        how = self.how
-        return [(pose, self._templates.at(lat_deg, pose, how.max_cells, how.band)) for pose in how.poses]
-
-    def spectra(self, lat_deg: float, pose: Pose, template: Template, shape: tuple[int, int]) -> Spectra:
-        """Return a template's transform, padded to a shape."""
-        band = self._templates.band(lat_deg, self.how.band)
-        if band != self._band:
-            self._band, self._kept = band, {}
+    def _spectra(self, pose: Pose, template: Template, shape: tuple[int, int]) -> Spectra:
+        """Return a template's transform, averaged and padded to a shape."""
         if (pose, shape) in self._kept:
             return self._kept[pose, shape]
-        made = Spectra(coarse(pooled(template.maps, self.how.pool), self.how.pool), shape)
+        made = Spectra(coarse(pooled(template.maps, self._pool), self._pool), shape)
         if len(self._kept) * made.maps.nbytes < KEPT_BYTES:
             self._kept[pose, shape] = made
         return made
 
-
-def _chunk_peaks(
-    reference: Reference, transformed: Transformed, blocks: NDArray[np.int_]
-) -> Iterator[tuple[float, tuple[float, float], Pose]]:
-    """Yield score, centre and pose of the best places whose centre lies in a box of blocks."""
-    left, top = (int(v) for v in blocks.min(axis=0) * BLOCK_CELLS)
-    right, bottom = (int(v) for v in (blocks.max(axis=0) + 1) * BLOCK_CELLS)
-    pool = transformed.how.pool
-    lat_deg = reference.cell_center((left + right) / 2, (top + bottom) / 2)[1]
-    posed = transformed.posed(lat_deg)
-    margin = pool * _margin(max(_reach(template) for _, template in posed) / pool + 1)
-    x0, y0, width, height = left - margin, top - margin, right - left + 2 * margin, bottom - top + 2 * margin
-    # few shapes, so that transformed templates serve several chunks
-    rows, columns = (fft.next_fast_len(-(-n // pool // SHAPE_STEP) * SHAPE_STEP, real=True) for n in (height, width))
-    search = reference.maps.spectra(x0, y0, width, height, pool, (rows, columns))
-    found = []
-    for pose, template in posed:
-        scores = correlate(transformed.spectra(lat_deg, pose, template, search.shape), search)
-        # only centres inside the box: what lies beyond is another chunk's
-        c0, r0 = int(margin - template.column) // pool, int(margin - template.row) // pool
-        inside = scores[r0 : r0 + (bottom - top) // pool + 1, c0 : c0 + (right - left) // pool + 1]
-        for score, r, c in _best(inside, APART_CELLS // pool):
-            found.append((score, x0 + (c0 + c) * pool + template.column, y0 + (r0 + r) * pool + template.row, pose))
-    for score, column, row, pose in _apart(found):
-        yield score, reference.cell_center(column, row), pose
+    def peaks(self, chunk: tuple[LayerKey, NDArray[np.int_]]) -> list[Fit]:
+        """Return the best places whose centre lies in a box of blocks, (N, 2), of some date."""
+        key, blocks = chunk
+        reference = self._references[key]
+        left, top = (int(v) for v in blocks.min(axis=0) * BLOCK_CELLS)
+        right, bottom = (int(v) for v in (blocks.max(axis=0) + 1) * BLOCK_CELLS)
+        pool, margin = self._pool, self._margin
+        x0, y0, width, height = left - margin, top - margin, right - left + 2 * margin, bottom - top + 2 * margin
+        # few shapes, so that transformed templates serve several chunks
+        shape = tuple(fft.next_fast_len(-(-n // pool // SHAPE_STEP) * SHAPE_STEP, real=True) for n in (height, width))
+        search = reference.maps.spectra(x0, y0, width, height, pool, shape)
+        found = []
+        for pose, template in self._templates:
+            scores = correlate(self._spectra(pose, template, search.shape), search)
+            # only centres inside the box: what lies beyond is another chunk's
+            c0, r0 = int(margin - template.column) // pool, int(margin - template.row) // pool
+            inside = scores[r0 : r0 + (bottom - top) // pool + 1, c0 : c0 + (right - left) // pool + 1]
+            for score, r, c in _best(inside, APART_CELLS // pool):
+                found.append((score, x0 + (c0 + c) * pool + template.column, y0 + (r0 + r) * pool + template.row, pose))
+        return [
+            Fit(Candidate(key, None), reference.cell_center(column, row), score, pose)
+            for score, column, row, pose in _apart(found)
+        ]
 
 
 def _reach(template: Template) -> float:

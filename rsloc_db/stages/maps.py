@@ -7,11 +7,14 @@ from the grid's upper left corner, so maps of neighbouring blocks fit together.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from threading import RLock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,14 +52,16 @@ LAYERS = 4
 """Of a cell with more dates, these many of the newest have maps; older ones have votes alone."""
 OVERVIEW = 2
 """Cells a side that are one in the overview."""
-KEPT_BLOCKS = {1: 2048, OVERVIEW: 4096}
-"""Blocks kept in memory by a process, by how many cells a side were averaged: 230 MB, and 120 MB of overviews."""
+KEPT_BLOCKS = {1: 2048, OVERVIEW: 4096, 2 * OVERVIEW: 4096}
+"""Blocks kept in memory by a process, by how many cells a side are averaged into one: 230, 120 and 30 MB."""
 KEPT_BYTES = 1_200_000_000
 """Memory of a process for transforms of a level's maps, of all its dates together."""
 
+WHOLE = b"\xff" * (BLOCK_CELLS**2 // 8)
+"""Cover of a block all of whose cells are valid."""
 
 Block = tuple[NDArray[np.int8], NDArray[np.bool_]]
-"""Maps of a block, (6, 128, 128) int8, and its cover, (128, 128) bool; of an overview half as many a side."""
+"""Maps of a block, (6, 128, 128) int8, and its cover, (128, 128) bool; fewer a side where cells are averaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +143,23 @@ def _as_int8(maps: NDArray[np.float32]) -> NDArray[np.int8]:
 
 
 def unpack(row: BlockRow, pool: int = 1) -> Block:
-    """Return maps and cover of a stored block, or of its overview where ``pool`` says so."""
+    """Return maps and cover of a stored block, of so many cells a side averaged into one."""
+    stored = np.frombuffer(row.maps, np.int8)
+    side = math.isqrt(stored.size // ORIENTATIONS)
+    factor = pool * side // BLOCK_CELLS
+    maps = stored.reshape(ORIENTATIONS, side, side)
+    if factor > 1:
+        # OpenCV averages bytes without a sign, and all orientations at once where they lie below one another
+        means = averaged((stored.view(np.uint8) ^ np.uint8(128)).reshape(-1, side), factor).astype(np.uint8)
+        maps = (means ^ np.uint8(128)).view(np.int8).reshape(ORIENTATIONS, side // factor, side // factor)
+    if row.cover == WHOLE:
+        return maps, np.ones(maps.shape[1:], bool)
     bits = np.unpackbits(np.frombuffer(row.cover, np.uint8)).reshape(BLOCK_CELLS, BLOCK_CELLS)
-    maps = np.frombuffer(row.maps, np.int8)
-    side = BLOCK_CELLS // pool
-    if maps.size == ORIENTATIONS * side**2:
-        return maps.reshape(ORIENTATIONS, side, side), averaged(bits.astype(np.float32), pool) >= MIN_COVER
-    whole = maps.reshape(ORIENTATIONS, BLOCK_CELLS, BLOCK_CELLS).astype(np.float32) / 127
-    made = pooled(GradientMaps(np.asarray(whole, np.float32), bits.astype(np.float32)), pool)
-    return _as_int8(made.maps), made.cover > 0
+    cover = averaged(bits.astype(np.float32), BLOCK_CELLS // side) >= MIN_COVER
+    if factor == 1:
+        return maps, cover
+    valid, weight = pooled_cover(cover.astype(np.float32), factor)
+    return np.rint(maps * weight).astype(np.int8), valid > 0
 
 
 class StoredMaps:
@@ -162,7 +175,8 @@ class StoredMaps:
         self._conn, self._key, self._below = conn, key, below
         self._listed: dict[str | None, list[tuple[int, int]]] = {}
         self._kept: dict[int, OrderedDict[tuple[int, int], Block | None]] = defaultdict(OrderedDict)
-        # one store for all dates
+        # one store for all dates, and several threads may read
+        self._lock: AbstractContextManager[object] = below._lock if below else RLock()
         self._spectra: dict[tuple[int, ...], Spectra] = below._spectra if below else {}
 
     def blocks(self, within: str | None) -> list[tuple[int, int]]:
@@ -179,23 +193,19 @@ class StoredMaps:
             top: first row.
             width: columns.
             height: rows.
-            pool: 1, or ``OVERVIEW``: then all of these count cells of the overview.
+            pool: cells a side that are averaged into one, see ``KEPT_BLOCKS``; all of the above count averaged ones.
         """
-        return _averaged(*self._pasted(left, top, width, height, pool), 1)
-
-    def _pasted(
-        self, left: int, top: int, width: int, height: int, pool: int
-    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         maps, cover = np.zeros((ORIENTATIONS, height, width), np.int8), np.zeros((height, width), np.float32)
         side = BLOCK_CELLS // pool
         wanted = _blocks_of(left, top, width, height, side)
         keys = self._on_earth(wanted)
-        found = self._fetch(keys, pool)
+        with self._lock:
+            found = self._fetch(keys, pool)
         for (c, r), key in zip(wanted, keys, strict=True):
             block = found[key]
             if block is not None:
                 _paste((maps, cover), block, c * side - left, r * side - top)
-        return maps, cover
+        return GradientMaps(np.multiply(maps, np.float32(1 / 127)), cover)
 
     def spectra(self, left: int, top: int, width: int, height: int, pool: int, shape: tuple[int, int]) -> Spectra:
         """Return the transform of the maps of a box of cells, which is kept for queries to come while there is room.
@@ -205,18 +215,18 @@ class StoredMaps:
             top: first row, likewise.
             width: columns, likewise.
             height: rows, likewise.
-            pool: cells a side that are averaged into one; the overview is read where that does.
+            pool: cells a side that are averaged into one, see ``KEPT_BLOCKS``.
             shape: rows and columns, of averaged cells, to pad to.
         """
         key = (pool, self._key.layer, left, top, width, height, *shape)
-        if key not in self._spectra:
-            step = 1 if pool % OVERVIEW else OVERVIEW
-            pasted = self._pasted(left // step, top // step, width // step, height // step, step)
-            made = Spectra(coarse(_averaged(*pasted, pool // step), pool), shape)
-            if not self._make_room(made.nbytes, pool):
-                return made
-            self._spectra[key] = made
-        return self._spectra[key]
+        kept = self._spectra.get(key)
+        if kept is not None:
+            return kept
+        made = Spectra(coarse(self.cells(left // pool, top // pool, width // pool, height // pool, pool), pool), shape)
+        with self._lock:
+            if self._make_room(made.nbytes, pool):
+                self._spectra[key] = made
+        return made
 
     def _make_room(self, nbytes: int, pool: int) -> bool:
         """Forget transforms of other cells where there is no room; those of the same would be wanted again as soon."""
@@ -257,18 +267,6 @@ class StoredMaps:
         while len(kept) > max(KEPT_BLOCKS[pool], len(wanted)):
             kept.popitem(last=False)
         return out
-
-
-def _averaged(maps: NDArray[np.int8], cover: NDArray[np.float32], factor: int) -> GradientMaps:
-    """Average stored maps over squares of cells, as ``pooled`` does those that are numbers four times as long."""
-    if factor == 1:
-        return GradientMaps(np.multiply(maps, np.float32(1 / 127)), cover)
-    valid, weight = pooled_cover(cover, factor)
-    # OpenCV averages bytes without a sign
-    mean = np.stack([averaged(channel, factor) for channel in maps.view(np.uint8) ^ 128])
-    mean -= 128
-    mean *= weight / 127
-    return GradientMaps(mean, valid)
 
 
 def coarse(maps: GradientMaps, pool: int) -> GradientMaps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 
@@ -41,6 +42,8 @@ class Templates:
     def __init__(self, query: Query, reference: Reference) -> None:
         self._query, self.reference = query, reference
         self._made: dict[tuple[Pose, float, int], Template] = {}
+        # several threads may ask for one at once
+        self._making: dict[tuple[Pose, float, int], Lock] = {}
 
     def over(self, reference: Reference) -> Templates:
         """Return the same templates for another date of the gallery level: what was made is shared."""
@@ -58,8 +61,9 @@ class Templates:
             width: see ``band``.
         """
         key = pose, self.band(lat_deg, width), max_cells
-        if key not in self._made:
-            self._made[key] = self._make(*key)
+        with self._making.setdefault(key, Lock()):
+            if key not in self._made:
+                self._made[key] = self._make(*key)
         return self._made[key]
 
     def band(self, lat_deg: float, width: float = BAND) -> float:

@@ -38,6 +38,7 @@ from rsloc_db.stages.reference import (
 )
 from rsloc_db.stages.template import MAX_CELLS as MAX_TEMPLATE_CELLS
 from rsloc_db.stages.template import Template, Templates
+from rsloc_db.stages.workers import in_threads
 from rsloc_db.types import Pose
 
 SEARCH_CELLS = 24
@@ -129,26 +130,32 @@ def compare_cliques(
     found: list[Fit] = []
     pool, max_cells = (FREE_POOL, FREE_POOL * FREE_CELLS) if options.free else (1, MAX_TEMPLATE_CELLS)
     references = {key: of_date.reference for key, of_date in templates.items()}
+
+    def compared(job: tuple[CliqueRow, LayerKey]) -> Fit:
+        clique, key = job
+        template = templates[key].at(clique.lat_deg, clique.pose, max_cells)
+        center = clique.lon_deg, clique.lat_deg
+        score, moved = compare_maps(template, center, references[key], SEARCH_CELLS, pool)
+        return Fit(Candidate(key, clique.id), moved, score, clique.pose)
+
     sure = False
-    for number, clique in enumerate(cliques):
-        if number and number % SURE_AFTER == 0 and not sure and not options.free:
+    for first in range(0, len(cliques), SURE_AFTER):
+        if first and not sure and not options.free:
             alone = _is_alone(found, references)
-            sure = alone and clique.score < SURE_SCORE * cliques[0].score
+            sure = alone and cliques[first].score < SURE_SCORE * cliques[0].score
             if if_sure and not alone:
                 return []
-        center = clique.lon_deg, clique.lat_deg
-        level = clique.gallery_id, clique.level
-        dates = [(key, of_date) for key, of_date in templates.items() if (key.gallery_id, key.level) == level]
+        jobs = [(c, key) for c in cliques[first : first + SURE_AFTER] for key in templates if _is_of(c, key)]
         if sure:
             # counts as looked at all the same
-            found += [Fit(Candidate(key, clique.id), center, 0.0, clique.pose) for key, _ in dates]
-            continue
-        for key, of_date in dates:
-            template = of_date.at(center[1], clique.pose, max_cells)
-            score, moved = compare_maps(template, center, of_date.reference, SEARCH_CELLS, pool)
-            if score > 0:
-                found.append(Fit(Candidate(key, clique.id), moved, score, clique.pose))
+            found += [Fit(Candidate(key, c.id), (c.lon_deg, c.lat_deg), 0.0, c.pose) for c, key in jobs]
+        else:
+            found += [fit for fit in in_threads(compared, jobs) if fit.correlation > 0]
     return found if sure or not if_sure or _is_alone(found, references) else []
+
+
+def _is_of(clique: CliqueRow, key: LayerKey) -> bool:
+    return (key.gallery_id, key.level) == (clique.gallery_id, clique.level)
 
 
 def _is_alone(fits: Sequence[Fit], references: References) -> bool:

@@ -1,4 +1,7 @@
-"""Worker processes: started without the caller's main module, ended with the caller, one thread each."""
+"""Worker processes: started without the caller's main module, ended with the caller, one thread each.
+
+A process that has the machine for itself looks at several places at once instead (``in_threads``).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -132,6 +135,15 @@ def as_done(hands: Crew, function: Callable[[Job], Result], jobs: Iterable[Job])
         waiting |= {hands.pool.submit(function, job) for job in islice(rest, len(done))}
         for future in done:
             yield future.result()
+
+
+def in_threads(function: Callable[[Job], Result], jobs: Iterable[Job]) -> list[Result]:
+    """Return the results of jobs, in order, by as many threads as OpenCV may have: a worker beside others has one."""
+    threads = cv2.getNumThreads()
+    if threads == 1:
+        return [function(job) for job in jobs]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, jobs))
 
 
 _here = local()
