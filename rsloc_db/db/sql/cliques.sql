@@ -24,20 +24,18 @@ WITH posed AS MATERIALIZED (
     SELECT pose, turn_deg, zoom, min_abs_lat_deg, max_abs_lat_deg, count(*)::float8 AS patches
     FROM posed GROUP BY 1, 2, 3, 4, 5
 ), votes AS MATERIALIZED (
-    SELECT h.id, h.patch_id, p.pose, h.similarity::float8 AS similarity,
-           (ST_X(h.vote) + 180.0) / 360.0 * %(tiles)s AS u, {v} * %(tiles)s AS v
-    FROM hit h JOIN posed p USING (patch_id)
-    WHERE h.run_id = %(run_id)s AND h.query_id = %(query_id)s AND h.gallery_id = %(gallery_id)s
-), moments AS (
+    SELECT v.*, mod(floor(u / %(bin)s)::int, %(bins)s) AS bu, floor(v / %(bin)s)::int AS bv
+    FROM (SELECT h.id, h.patch_id, p.pose, h.similarity::float8 AS similarity,
+                 (ST_X(h.vote) + 180.0) / 360.0 * %(tiles)s AS u, {v} * %(tiles)s AS v
+          FROM hit h JOIN posed p USING (patch_id)
+          WHERE h.run_id = %(run_id)s AND h.query_id = %(query_id)s AND h.gallery_id = %(gallery_id)s) v
+), moments AS MATERIALIZED (
     SELECT patch_id, avg(similarity) AS mean, greatest(stddev_pop(similarity), 1e-6) AS sd FROM votes GROUP BY 1
 ), standing AS MATERIALIZED (
-    SELECT v.*, exp((v.similarity - m.mean) / m.sd) AS e FROM votes v JOIN moments m USING (patch_id)
-), binned AS MATERIALIZED (
-    SELECT s.id, s.patch_id, s.pose, s.u, s.v, 0.5 + 0.5 * s.e / m.mean AS f,
-           mod(floor(s.u / %(bin)s)::int, %(bins)s) AS bu, floor(s.v / %(bin)s)::int AS bv
-    FROM standing s JOIN (SELECT patch_id, avg(e) AS mean FROM standing GROUP BY 1) m USING (patch_id)
+    SELECT patch_id, min(m.mean) AS mean, min(m.sd) AS sd, avg(exp((v.similarity - m.mean) / m.sd)) AS usual
+    FROM votes v JOIN moments m USING (patch_id) GROUP BY 1
 ), cells AS MATERIALIZED (
-    SELECT bu, bv, count(*)::float8 AS n FROM binned GROUP BY 1, 2
+    SELECT bu, bv, count(*)::float8 AS n FROM votes GROUP BY 1, 2
 ), lines AS MATERIALIZED (
     -- patches of all poses whose latitudes include a line of bins
     SELECT l.bv, greatest(sum(b.patches), 1) AS patches
@@ -46,19 +44,25 @@ WITH posed AS MATERIALIZED (
     GROUP BY l.bv
 ), blocks AS MATERIALIZED (
     SELECT bu / 3 AS cu, bv / 3 AS cv, sum(n) AS n FROM cells GROUP BY 1, 2
-), beside AS MATERIALIZED (
-    -- around a small world a block is its own neighbour, once
-    SELECT cu, cv, mod(cu + i + (%(bins)s + 2) / 3, (%(bins)s + 2) / 3) AS near_u, cv + j AS near_v
-    FROM blocks CROSS JOIN generate_series(-1, 1) i CROSS JOIN generate_series(-1, 1) j
+), across AS MATERIALIZED (
+    -- votes in 9 x 3 bins; around a small world a block is its own neighbour, once
+    SELECT mod(cu + i + (%(bins)s + 2) / 3, (%(bins)s + 2) / 3) AS cu, cv, sum(n) AS n
+    FROM blocks CROSS JOIN generate_series(-1, 1) i
     WHERE i < (%(bins)s + 2) / 3 - 1
+    GROUP BY 1, 2
+), reach AS MATERIALIZED (
+    SELECT cu, cv, cv + j AS near_v FROM blocks CROSS JOIN generate_series(-1, 1) j
 ), density AS MATERIALIZED (
     -- votes in 9 x 9 bins
-    SELECT b.cu, b.cv, sum(o.n) AS n FROM beside b JOIN blocks o ON o.cu = b.near_u AND o.cv = b.near_v GROUP BY 1, 2
+    SELECT b.cu, b.cv, sum(o.n) AS n FROM reach b JOIN across o ON o.cu = b.cu AND o.cv = b.near_v GROUP BY 1, 2
 ), weighed AS MATERIALIZED (
     -- the vote itself is no chance vote; one vote is the least that is supposed
     SELECT b.*,
            ln(1 + %(p_hit)s / (1 - %(p_hit)s) * f * (3 * %(bin)s) ^ 2 * l.patches / greatest(d.n - 1, 1)) AS weight
-    FROM binned b JOIN density d ON d.cu = b.bu / 3 AND d.cv = b.bv / 3 JOIN lines l USING (bv)
+    FROM (SELECT v.id, v.patch_id, v.pose, v.u, v.v, v.bu, v.bv,
+                 0.5 + 0.5 * exp((v.similarity - s.mean) / s.sd) / s.usual AS f
+          FROM votes v JOIN standing s USING (patch_id)) b
+    JOIN density d ON d.cu = b.bu / 3 AND d.cv = b.bv / 3 JOIN lines l USING (bv)
 ), spread AS (
     -- a window is named by its last bin; the best vote of a patch in it counts
     SELECT b.pose, b.patch_id, mod(b.bu + i, %(bins)s) AS bu, b.bv + j AS bv, max(b.weight) AS weight
@@ -120,11 +124,12 @@ WITH posed AS MATERIALIZED (
     -- of neighbouring places the best one stays, whatever its pose; were it of all that overlap, a place could lose to
     -- one that itself loses to a third, far away
     SELECT s.*, row_number() OVER (ORDER BY s.score DESC, s.place) AS rank FROM scored s
-    WHERE NOT EXISTS (
-        SELECT FROM scored o
-        WHERE mod(o.bu - s.bu + 1 + %(tiles)s, %(tiles)s) <= 2
-          AND abs(o.bv - s.bv) <= 1
-          AND (o.score, -o.place) > (s.score, -s.place))
+    WHERE s.place NOT IN (
+        SELECT n.place
+        FROM (SELECT a.place, a.score, mod(a.bu + i + %(tiles)s, %(tiles)s) AS near_u, a.bv + j AS near_v
+              FROM scored a CROSS JOIN generate_series(-1, 1) i CROSS JOIN generate_series(-1, 1) j) n
+        JOIN scored o ON o.bu = n.near_u AND o.bv = n.near_v
+        WHERE (o.score, -o.place) > (n.score, -n.place))
     ORDER BY s.score DESC, s.place LIMIT %(limit)s
 ), members AS (
     -- of each patch the vote that says most
