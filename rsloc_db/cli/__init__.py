@@ -41,7 +41,8 @@ WAY, HAND_ON, TRY, KEEP = "The way of a query", "Hand on", "Try and test", "Look
 app = typer.Typer(
     name="rsloc-db",
     help="Find where an overhead image was taken, in a gallery kept in PostgreSQL.",
-    epilog="Begin with `rsloc-db demo`, or with `rsloc-db ingest GALLERY` and `rsloc-db localize IMAGE`.\n\n"
+    epilog="Begin with `rsloc-db demo`; or with `rsloc-db db upgrade`, `rsloc-db ingest GALLERY` and "
+    "`rsloc-db localize IMAGE`.\n\n"
     "Results go to stdout, progress and errors to stderr. Exit codes: 0 done; 1 not done: the server, the system, or "
     "an image failed; 2 the words or files given are at fault; 130 interrupted.",
     no_args_is_help=True,

@@ -47,7 +47,7 @@ stderr = Console(stderr=True, highlight=False, markup=False, emoji=False)
 Scheduler = Annotated[
     str | None,
     typer.Option(
-        help="Dask scheduler whose workers are to do it: tcp://HOST:PORT, or local:N for N processes.",
+        help="Run the work on a Dask cluster: tcp://HOST:PORT, or local:N for N processes.",
         show_default=False,
     ),
 ]

@@ -21,7 +21,7 @@ app = typer.Typer(
     "local.conf in its data folder, which `rsloc-db db status` names.",
 )
 
-Replace = Annotated[bool, typer.Option("--replace", help="Put it in the place of what is there.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Overwrite what is there: the file, or the database.")]
 
 
 @app.command(epilog=examples("rsloc-db db start"))
@@ -110,7 +110,7 @@ def url() -> None:
     ),
 )
 def psql(
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGS]...", help="What psql is to get.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGS]...", help="Arguments for psql.")] = None,
 ) -> None:
     """Open psql on the database. What follows goes to psql, and its exit code comes back."""
     raise typer.Exit(server.psql(arguments or []))

@@ -25,7 +25,7 @@ EXAMPLES = common.examples("rsloc-db demo", "rsloc-db demo --seed 1 --out out/se
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the map page and the picture.")] = Path("out"),
-    seed: Annotated[int, typer.Option(help="Of the choice of the queries.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for the choice of queries.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Find a dozen pieces of a world map on another one: NASA's Blue Marble, with Australia cut out.

@@ -43,7 +43,9 @@ def ingest(
     name: Annotated[str | None, typer.Option(help="Name of the gallery (default: the file's own).")] = None,
     level: Annotated[int | None, typer.Option(help="Level to take (default: all that the source has).")] = None,
     images: Annotated[str, typer.Option(help="stored in the database, or reference: read from PATH.")] = "stored",
-    replace: Annotated[bool, typer.Option("--replace", help="Put it in place of the gallery of that name.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Build it beside the gallery of that name, then swap.")
+    ] = False,
     model: Annotated[str, typer.Option(help=f"Embedder: {MODELS}.")] = DEFAULT,
     windows: Annotated[
         list[int] | None, typer.Option("--windows", "--window", help="Width of windows in tiles (default: 1 and 3).")
@@ -135,7 +137,7 @@ def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do
 def drop_model(
     name: Name,
     model: Annotated[str, typer.Argument(help="Model, as `rsloc-db galleries` shows it.")],
-    weights: Annotated[str, typer.Option(help="Beginning of its weights' hash, where it is there with several.")] = "",
+    weights: Annotated[str, typer.Option(help="Beginning of its weights' hash, if the gallery has several.")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Drop what one model embedded of a gallery; tiles and other models' embeddings stay.

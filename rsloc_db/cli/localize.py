@@ -29,7 +29,10 @@ COLOURS = {"accepted": "green", "ambiguous": "yellow", "not_here": "dim", "faile
 Level = Annotated[int | None, typer.Option(help="Zoom level whose resolution the images have.", show_default=False)]
 Pixel = Annotated[
     str | None,
-    typer.Option(help="What a pixel is: mercator | ground | degrees.", show_default="by the file's CRS, else mercator"),
+    typer.Option(
+        help="What a pixel is a step of: mercator | ground | degrees.",
+        show_default="ground with --gsd, mercator with --level, else by the CSV or the file's CRS",
+    ),
 ]
 Within = Annotated[
     str | None, typer.Option(help="Polygon to search in: WKT, GeoJSON or a GeoJSON file.", show_default=False)

@@ -49,8 +49,8 @@ def make(
     within: Annotated[
         str | None, typer.Option(help="Polygon to cut in: WKT, GeoJSON or a GeoJSON file.", show_default=False)
     ] = None,
-    absent: Annotated[bool, typer.Option("--absent", help="Leave the places out: the gallery lacks them.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of all chance: equal arguments, equal files.")] = 0,
+    absent: Annotated[bool, typer.Option("--absent", help="Write no place: the gallery lacks them.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; equal arguments make equal files.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -19,8 +19,8 @@ EXAMPLES = common.examples(
 
 def synth(
     out: Annotated[Path, typer.Argument(help="Folder to write to: new, empty, or of the same command before.")],
-    tiles: Annotated[int, typer.Option(help="Rows of the gallery.")],
-    seed: Annotated[int, typer.Option(min=0, help="Of all chance: equal arguments, equal files.")] = 0,
+    tiles: Annotated[int, typer.Option(help="Number of tiles.")],
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; equal arguments make equal files.")] = 0,
     level: Annotated[int, typer.Option(help="Zoom level.")] = 15,
     origin: Annotated[str, typer.Option(help="Middle of the gallery: lon,lat in degrees.")] = "2.5,47",
     queries: Annotated[int, typer.Option(min=0, help="Images in each of the two query sets.")] = 10,

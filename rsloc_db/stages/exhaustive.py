@@ -52,7 +52,7 @@ MIN_FREE_CELLS = 14
 WIDE_BAND = BAND * COARSER
 """Bands of latitude in search of a pose, or in the coarsest cells."""
 FREE_BLOCKS = 65_000
-"""Automatic retrieval searches at most so many blocks times poses where these are tried: up to a minute."""
+"""Automatic retrieval searches at most so many blocks times poses where these are tried: a minute or two."""
 KEPT_BYTES = 300_000_000
 """Memory for transformed templates."""
 SHAPE_STEP = 32
