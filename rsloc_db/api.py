@@ -12,7 +12,7 @@ import shapely
 from rsloc_db.config import settings
 from rsloc_db.db import runs, server
 from rsloc_db.db.connection import connect, require_schema
-from rsloc_db.db.galleries import get_gallery
+from rsloc_db.db.galleries import get_gallery, watch_session
 from rsloc_db.errors import AreaError, QueryError
 from rsloc_db.evaluation import load_truth
 from rsloc_db.features import choose_features
@@ -136,6 +136,7 @@ def localize(
     labour = Labour(url, read_url, settings().workers if workers is None else workers, scheduler)
     with connect(url) as conn:
         require_schema(conn)
+        watch_session(conn)
         for name in names or ():
             get_gallery(conn, name)
         if gsd == "unknown":

@@ -13,17 +13,25 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import cv2
+import psycopg
 import pytest
 from conftest import fresh
 from lands import LEVEL, cut, write_gallery
 
 import rsloc_db
+from rsloc_db import stages
 from rsloc_db.db import schema, server
-from rsloc_db.db.connection import connect
+from rsloc_db.db.connection import connect, is_lost
 from rsloc_db.db.server import packages
-from rsloc_db.errors import ServerError
+from rsloc_db.errors import QueryError, ServerError
+from rsloc_db.evaluation import delete_run
+from rsloc_db.stages.reference import Fit
+from rsloc_db.stages.workers import in_threads
 from rsloc_db.types import Json
 
 PLACES = {"a.png": (900.3, 800.1), "b.png": (1200.0, 1000.6), "c.png": (700.2, 1250.9), "d.png": (1301.7, 702.4)}
@@ -253,6 +261,7 @@ def test_bad_files_fail_alone(land_url: str, tmp_path: Path) -> None:
     for name, word in words.items():
         assert found[name]["verdict"] == "failed", name
         assert word in found[name]["reason"], found[name]["reason"]
+        assert str(folder) not in found[name]["reason"]
         assert found[name]["center"] is None
         assert found[name]["places"] == []
     assert done_queries(land_url) == 9
@@ -283,3 +292,66 @@ def test_a_damaged_tile_fails_the_query_and_not_the_batch(land_url: str, queries
         statuses = conn.execute("SELECT status, count(*) FROM run_query GROUP BY 1").fetchall()
     assert statuses == [("failed", 4)]
     assert counts(land_url) == {**dict.fromkeys(TABLES, 0), "localization": 4}
+
+
+def test_an_image_of_the_same_names_is_not_taken_for_another(land_url: str, tmp_path: Path) -> None:
+    first, other, copy = (tmp_path / name / "scenes" for name in ("first", "other", "copy"))
+    cut().write_bare(first / "a.png")
+    cut(at=(1200.0, 1000.6)).write_bare(other / "a.png")
+    run = rsloc_db.localize(first, level=LEVEL).run
+    with pytest.raises(QueryError, match=r"known as .*first.*rename the folder"):
+        rsloc_db.localize(other, level=LEVEL)
+    # the same image at another place is the same query
+    shutil.copytree(first, copy)
+    assert rsloc_db.localize(copy, level=LEVEL).run == run
+    # an image that was changed where it lies begins a new run
+    cut(at=(1200.0, 1000.6)).write_bare(copy / "a.png")
+    changed = rsloc_db.localize(copy, level=LEVEL).run
+    assert changed != run
+    delete_run(run)
+    delete_run(changed)
+    assert rsloc_db.localize(other, level=LEVEL).queries[0]["verdict"] == "accepted"
+
+
+def test_cliques_may_be_found_twice(land_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = stages.compare_cliques
+
+    def compare(*args: Any, if_sure: bool) -> list[Fit]:
+        # equal, but for rounding: here the first time is the better one
+        fits = original(*args, if_sure=if_sure)
+        return [replace(fit, correlation=fit.correlation + 1e-4 * if_sure) for fit in fits]
+
+    # a place that stored maps are sure of and pixels are not: narrower windows are searched as well, and it stays
+    monkeypatch.setattr(stages, "stands_out", lambda _: False)
+    monkeypatch.setattr(stages, "compare_cliques", compare)
+    query = cut(shape=(1500, 1500)).write_bare(tmp_path / "here.png")
+    (found,) = rsloc_db.localize(query, level=LEVEL, retrieval="knn", workers=1).queries
+    assert found["verdict"] == "accepted", found["reason"]
+    with connect(land_url) as conn:
+        widths = conn.execute("SELECT count(DISTINCT window_tiles) FROM patch").fetchone()
+    assert widths == (2,)
+
+
+def test_a_statement_that_ends_is_not_the_database_gone(database_url: str) -> None:
+    with connect(database_url) as conn:
+        conn.execute("SET statement_timeout = 10")
+        with pytest.raises(psycopg.OperationalError) as cancelled:
+            conn.execute("SELECT pg_sleep(5)")
+    with connect(database_url, autocommit=True) as conn, pytest.raises(psycopg.OperationalError) as ended:
+        conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert not is_lost(cancelled.value)
+    assert is_lost(ended.value)
+
+
+def test_of_errors_in_threads_the_cause_is_told(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "getNumThreads", lambda: 2)
+
+    def ask(statement: str) -> object:
+        time.sleep(0.2 * (statement == "SELECT 1"))
+        return conn.execute(statement).fetchone()
+
+    with connect(database_url) as conn:
+        assert in_threads(ask, ["SELECT 1", "SELECT 2", "SELECT 3"]) == [(1,), (2,), (3,)]
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            in_threads(ask, ["SELECT 1", "SELECT 1 / 0", "SELECT 3"])
+        conn.rollback()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -80,6 +81,8 @@ def test_images_may_stay_in_their_source(tmp_path: Path, database_url: str, monk
     found = one(query.write(tmp_path / "here.tif"))
     assert found["verdict"] == "accepted", found["reason"]
     assert query.error_m(found["center"]) < 5
+    # a source that one thread has opened is read by others, too
+    assert ThreadPoolExecutor(1).submit(one, tmp_path / "here.tif", overwrite=True).result()["verdict"] == "accepted"
 
 
 def write_two_levels(path: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from lands import ELSEWHERE, cut, write_gallery
+from lands import ELSEWHERE, NOMINAL_M, cut, write_gallery
 
 import rsloc_db
 from rsloc_db.correlation import GradientMaps, pooled
@@ -58,6 +58,16 @@ def test_a_query_of_another_land_is_refused_in_overviews(land_url: str, tmp_path
     query = cut(seed=ELSEWHERE)
     (found,) = rsloc_db.localize(query.write(tmp_path / "not.tif"), retrieval="exhaustive", workers=1).queries
     assert found["verdict"] == "not_here"
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("shape", [(64, 64), (64, 400)])
+def test_a_query_smaller_than_a_cell_of_overviews_is_not_here(
+    land_url: str, tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    query = cut(size=NOMINAL_M / 5, shape=shape).write(tmp_path / "tiny.tif")
+    (found,) = rsloc_db.localize(query, retrieval="exhaustive", workers=1).queries
+    assert found["verdict"] == "not_here", found["reason"]
 
 
 def test_an_overview_is_the_mean_of_its_maps_and_ingest_makes_what_is_missing(land_url: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -53,6 +54,21 @@ def finished(client: TestClient, key: str) -> dict:
             return job
         time.sleep(0.1)
     raise AssertionError(job)
+
+
+def test_a_process_that_cannot_start_costs_one_job(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left() -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rsloc_db.service.job_queue._start", none_left)
+        job = finished(client, send(client, png(tmp_path), level=LEVEL).json()["id"])
+    assert job["state"] == "failed"
+    assert "no process could be started" in job["reason"]
+    job = finished(client, send(client, png(tmp_path), level=LEVEL).json()["id"])
+    assert (job["state"], job["verdict"]) == ("done", "accepted"), job
 
 
 def test_an_uploaded_image_is_found(client: TestClient, tmp_path: Path, home: Path) -> None:

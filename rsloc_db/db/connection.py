@@ -16,6 +16,8 @@ from psycopg.conninfo import conninfo_to_dict
 from rsloc_db.errors import SchemaError, ServerError
 
 CONNECT_TIMEOUT_S = 10
+_LOST = ("08", "53", "57P", "58")
+"""Beginnings of SQLSTATE: connection, resources, shutdown, the server's system."""
 SQL_FOLDER = Path(__file__).parent / "sql"
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -49,6 +51,14 @@ def connect(url: str | None = None, *, autocommit: bool = False) -> Connection:
     _prepare(conn)
     conn.autocommit = autocommit
     return conn
+
+
+def is_lost(error: psycopg.OperationalError) -> bool:
+    """Tell whether the database is gone or out of room, so that nothing else would succeed either.
+
+    Others of its kind end one statement alone: a time limit, a deadlock, a conflict with what a replica replays.
+    """
+    return error.sqlstate is None or error.sqlstate.startswith(_LOST)
 
 
 def _default_url() -> str:

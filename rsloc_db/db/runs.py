@@ -14,6 +14,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from rsloc_db.db.connection import Connection, statement
+from rsloc_db.errors import QueryError
 from rsloc_db.types import Json, Pose
 
 BIN_TILES = 1.5
@@ -140,9 +141,20 @@ def count_tiles(conn: Connection, gallery_ids: Sequence[int]) -> int:
 
 
 def upsert_query(conn: Connection, query_set: str, name: str, path: str, content_hash: str) -> int:
-    """Register a query image and return its key."""
+    """Register a query image and return its key.
+
+    Raises:
+        QueryError: runs refer to another image, of another folder, by the same set and name.
+    """
     values = {"query_set": query_set, "name": name, "path": path, "content_hash": content_hash}
-    return _one(conn, "upsert_query", values)
+    row = conn.execute(statement("upsert_query"), values).fetchone()
+    if row is None:
+        known = conn.execute(statement("query_path"), values).fetchone()
+        raise QueryError(
+            f"query {name} of set {query_set} is known as {known[0] if known else 'another image'}, and runs refer to "
+            "it: rename the folder of these images, or delete those runs (`rsloc-db runs`)"
+        )
+    return int(row[0])
 
 
 def begin_run(

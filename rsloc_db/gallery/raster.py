@@ -76,9 +76,13 @@ class RasterReader:
         """Return the bytes of a level's tiles, estimated from 32 of them."""
         if level != self._level:
             return 0
-        cells = [Cell(level, column, row) for row in self._rows for column in self._columns]
-        some = [self._encoded(cell) for cell in cells[:: max(1, len(cells) // _SIZE_SAMPLES)]]
-        return round(sum(len(data) for data in some if data) / len(some) * len(cells)) if some else 0
+        rows, columns = list(self._rows), list(self._columns)
+        cells = len(rows) * len(columns)
+        some = [
+            self._encoded(Cell(level, columns[place % len(columns)], rows[place // len(columns)]))
+            for place in range(0, cells, max(1, cells // _SIZE_SAMPLES))
+        ]
+        return round(sum(len(data) for data in some if data) / len(some) * cells) if some else 0
 
     def tiles(self, level: int, after: tuple[int, int] | None = None) -> Iterator[Tile | Failure]:
         """Yield a level's tiles and failures ordered by row and column; see ``GalleryReader``."""

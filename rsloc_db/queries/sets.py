@@ -81,7 +81,7 @@ def read_queries(
             if known.path.absolute() != query.path.absolute():
                 raise QueryError(
                     f"{known.path} and {query.path} would both be query {query.name} of set {query.query_set}: "
-                    "rename a folder or localize them one after the other"
+                    "rename a folder"
                 )
     return list(found.values())
 

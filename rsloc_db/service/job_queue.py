@@ -187,7 +187,12 @@ class JobQueue:
                     return
                 job = self._in("waiting")[0]
                 job.state, job.started_at = "running", datetime.now(UTC)
-                self._process = process = _start()
+                try:
+                    self._process = process = _start()
+                except OSError as error:
+                    log.exception("job %s", job.id)
+                    self._end(job, "failed", f"no process could be started ({error.strerror}): try again later")
+                    continue
             try:
                 self._watch(job, process)
             except Exception:

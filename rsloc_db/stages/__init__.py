@@ -29,7 +29,7 @@ from rsloc_db.stages.decide import Decision, decide, places_of, store
 from rsloc_db.stages.exhaustive import Way, exhaustive, ways_to_search
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import Query
-from rsloc_db.stages.reference import Fit, References
+from rsloc_db.stages.reference import Fit, References, without_clique
 from rsloc_db.stages.refine import refine_fits
 from rsloc_db.stages.retrieve import retrieve
 from rsloc_db.stages.template import templates_of
@@ -88,7 +88,9 @@ def localize_query(
 
     for way, found, last in candidates():
         looked_at += len(found)
-        fits += settle_poses(query, found, templates, options)
+        # cliques of all hits take the place of those of fewer: what these led to stays, without them
+        known = [without_clique(fit) for fit in fits] if way == "knn" else fits
+        fits = [*settle_poses(query, found, templates, options), *known]
         verified = verify(grey, fits, near, options)
         lap("verify")
         # where no clique stands out it is cheaper to look everywhere before any is refined

@@ -225,12 +225,14 @@ def _leave_desk() -> None:
 
 @contextmanager
 def _still_there() -> Iterator[None]:
-    """Say what to do where the database goes away."""
+    """Say what to do where the database goes away or is full."""
     try:
         yield
     except psycopg.OperationalError as error:
+        full = (error.sqlstate or "").startswith("53")
+        trouble, help_ = ("has no room left", "make some") if full else ("went away", "start it")
         raise ServerError(
-            f"the database went away ({str(error).strip().splitlines()[0]}): start it and run the same command again, "
+            f"the database {trouble} ({str(error).strip().splitlines()[0]}): {help_} and run the same command again, "
             "it goes on where it stopped"
         ) from error
 

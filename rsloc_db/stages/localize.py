@@ -15,7 +15,7 @@ import psycopg
 from rsloc_db import grids
 from rsloc_db.db import runs
 from rsloc_db.db.blocks import LayerKey, count_layers
-from rsloc_db.db.connection import Connection
+from rsloc_db.db.connection import Connection, is_lost
 from rsloc_db.db.galleries import get_gallery
 from rsloc_db.db.runs import Key, Target
 from rsloc_db.errors import GalleryError, QueryError, RslocError
@@ -127,10 +127,12 @@ def localize_claimed(desk: Desk, key: Key, file: QueryFile) -> str | None:
             targets = choose_levels(space.targets, query.frame.scale, options.levels)
             localize_query(conn, key, query, targets, space.references, embedder, options, clock.lap, desk.reader)
         runs.finish_query(conn, key, "done", clock.seconds, _peak_memory_mb())
-    except psycopg.OperationalError:
-        raise
     except Exception as error:
+        if isinstance(error, psycopg.OperationalError) and is_lost(error):
+            raise
         reason = str(error) if isinstance(error, RslocError) else f"{type(error).__name__}: {error}"
+        # others than its owner may read what went wrong
+        reason = reason.replace(str(file.path), file.name)
         log.debug("query %s failed", file.name, exc_info=True)
         store_failure(conn, key, reason)
         runs.finish_query(conn, key, "failed", {}, _peak_memory_mb())

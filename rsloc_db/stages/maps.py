@@ -11,10 +11,9 @@ import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from threading import RLock
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,7 +175,7 @@ class StoredMaps:
         self._listed: dict[str | None, list[tuple[int, int]]] = {}
         self._kept: dict[int, OrderedDict[tuple[int, int], Block | None]] = defaultdict(OrderedDict)
         # one store for all dates, and several threads may read
-        self._lock: AbstractContextManager[object] = below._lock if below else RLock()
+        self._lock: Lock = below._lock if below else Lock()
         self._spectra: dict[tuple[int, ...], Spectra] = below._spectra if below else {}
 
     def blocks(self, within: str | None) -> list[tuple[int, int]]:

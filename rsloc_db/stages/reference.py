@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import cv2
@@ -93,6 +93,11 @@ class Fit:
     center: tuple[float, float]
     correlation: float
     pose: Pose = AS_STATED
+
+
+def without_clique(fit: Fit) -> Fit:
+    """Return a fit as one that no clique has led to."""
+    return replace(fit, candidate=replace(fit.candidate, clique_id=None))
 
 
 def footprint_box(frame: Frame, center: tuple[float, float], reference: Reference, multiple: int) -> Box:

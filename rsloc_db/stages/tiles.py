@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from threading import get_ident
 
 import cv2
 import numpy as np
@@ -92,7 +93,7 @@ def decode_tile(gallery: Gallery, tile: TileRow, *, grey: bool = False) -> tuple
     except ImageError as error:
         raise GalleryError(
             f"gallery {gallery.name!r}: tile {tile_name(tile.cell)} cannot be read any more ({error}); "
-            f"its source is {gallery.source}"
+            f"`rsloc-db galleries show {gallery.name}` tells its source"
         ) from error
 
 
@@ -113,9 +114,10 @@ def _turns(columns: tuple[int, int], size: int) -> Iterator[tuple[int, int, int]
 
 
 def _referenced(gallery: Gallery, row: TileRow) -> bytes | None:
-    return _reader(gallery.source, row.cell.level).read(row.cell, row.captured_at)
+    return _reader(gallery.source, row.cell.level, get_ident()).read(row.cell, row.captured_at)
 
 
 @lru_cache(maxsize=8)
-def _reader(source: str, level: int) -> GalleryReader:
+def _reader(source: str, level: int, thread: int) -> GalleryReader:
+    """Open a source once a thread: neither SQLite nor GDAL lets another one use what this one opened."""
     return open_gallery(Path(source), level=level)

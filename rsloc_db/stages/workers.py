@@ -12,7 +12,14 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    FIRST_EXCEPTION,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -25,6 +32,7 @@ from threading import Thread, local
 from typing import TypeVar
 
 import cv2
+from psycopg.errors import InFailedSqlTransaction
 from threadpoolctl import threadpool_limits
 
 import rsloc_db
@@ -38,6 +46,9 @@ Result = TypeVar("Result")
 
 AHEAD = 4
 """Jobs for each thread of a cluster that may be under way or wait, so that workers that join later find some."""
+
+MAX_THREADS = 4
+"""Threads of ``in_threads`` at most: each holds maps of its own, a few hundred MB of large queries."""
 
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -138,12 +149,22 @@ def as_done(hands: Crew, function: Callable[[Job], Result], jobs: Iterable[Job])
 
 
 def in_threads(function: Callable[[Job], Result], jobs: Iterable[Job]) -> list[Result]:
-    """Return the results of jobs, in order, by as many threads as OpenCV may have: a worker beside others has one."""
-    threads = cv2.getNumThreads()
+    """Return the results of jobs, in order, by as many threads as OpenCV may have, up to ``MAX_THREADS``.
+
+    A worker beside others has one. Of several errors the one is raised that is no mere consequence of another's having
+    ended the transaction that they share.
+    """
+    threads = min(cv2.getNumThreads(), MAX_THREADS)
     if threads == 1:
         return [function(job) for job in jobs]
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, jobs))
+        futures = [pool.submit(function, job) for job in jobs]
+        wait_for(futures, return_when=FIRST_EXCEPTION)
+        errors = [error for future in futures if future.done() and (error := future.exception()) is not None]
+        if errors:
+            pool.shutdown(cancel_futures=True)
+            raise min(errors, key=lambda error: isinstance(error, InFailedSqlTransaction))
+        return [future.result() for future in futures]
 
 
 _here = local()

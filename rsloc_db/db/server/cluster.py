@@ -186,7 +186,7 @@ class Cluster:
         """
         path = self.data / "postmaster.pid"
         number = path.read_text().partition("\n")[0].strip() if path.exists() else ""
-        if number and Path(f"/proc/{number}").exists():
+        if number and Path(f"/proc/{number}").exists() and not self._server_lines():
             path.unlink()
 
     def _require_password(self, programs: Programs) -> None:

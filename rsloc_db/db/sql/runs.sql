@@ -1,9 +1,16 @@
 -- name: upsert_query
--- Register a query image; the same set and name again keeps its key and takes the newest file's facts.
-INSERT INTO query (query_set, name, path, content_hash)
+-- Register a query image; the same set and name again keeps its key and takes the newest file's facts. No row where it
+-- is another image, of another folder, and runs of the first one would be taken for runs of this one.
+INSERT INTO query AS known (query_set, name, path, content_hash)
 VALUES (%(query_set)s, %(name)s, %(path)s, %(content_hash)s)
 ON CONFLICT (query_set, name) DO UPDATE SET path = excluded.path, content_hash = excluded.content_hash
+WHERE known.path = excluded.path OR known.content_hash = excluded.content_hash
+   OR NOT EXISTS (SELECT FROM run_query r WHERE r.query_id = known.id)
 RETURNING id;
+
+-- name: query_path
+-- Where the image of a query was.
+SELECT path FROM query WHERE query_set = %(query_set)s AND name = %(name)s;
 
 -- name: set_query_size
 -- Keep a query's size once its pixels have been read.
