@@ -232,6 +232,8 @@ class Spectra:
         rows, columns = source.cover.shape[-2:]
         self.shape = shape or (fft.next_fast_len(rows, real=True), fft.next_fast_len(columns, real=True))
         self.valid = source.cover.astype(np.uint8)
+        self._cover: NDArray[np.complex64] | None = None
+        self._energy: NDArray[np.complex64] | None = None
         self.maps = self._transform(source.maps)
         self.energies = np.asarray(np.einsum("...chw,...chw->...hw", source.maps, source.maps), np.float32)
 
@@ -244,7 +246,7 @@ class Spectra:
     @property
     def nbytes(self) -> int:
         """Bytes in memory, once the transform of the cover has been asked for."""
-        energy = self.energy.nbytes if "energy" in self.__dict__ else 0
+        energy = 0 if self._energy is None else self._energy.nbytes
         channels = self.maps.shape[-3]
         return int(self.maps.nbytes * (channels + 1) // channels + self.energies.nbytes + self.valid.nbytes + energy)
 
@@ -253,15 +255,20 @@ class Spectra:
         """Whether it is one image, all of whose cells are valid."""
         return self.valid.ndim == 2 and bool(self.valid.all())
 
-    @cached_property
+    # no cached properties: before Python 3.12 all instances share their lock, and threads would wait for one another
+    @property
     def cover(self) -> NDArray[np.complex64]:
         """Transform of the cover."""
-        return self._transform(self.valid.astype(np.float32))
+        if self._cover is None:
+            self._cover = self._transform(self.valid.astype(np.float32))
+        return self._cover
 
-    @cached_property
+    @property
     def energy(self) -> NDArray[np.complex64]:
         """Transform of the energies."""
-        return self._transform(self.energies)
+        if self._energy is None:
+            self._energy = self._transform(self.energies)
+        return self._energy
 
     def _transform(self, array: Maps) -> NDArray[np.complex64]:
         # rows of padding need no transform

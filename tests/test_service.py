@@ -22,6 +22,7 @@ from sources import write_ge_tiles
 import rsloc_db
 from rsloc_db.db import schema, service
 from rsloc_db.db.galleries import get_gallery
+from rsloc_db.service import warp
 from rsloc_db.service.app import create_app
 from rsloc_db.stages import tiles as tile_sources
 
@@ -176,6 +177,16 @@ def test_a_query_is_told_with_all_that_led_to_its_answer(client: TestClient) -> 
     for layer in ("cliques", "votes", "places", "matches", "ellipses", "localizations"):
         assert get(client, f"/api/runs/1/queries/{found}/layers/{layer}")["features"], layer
     assert get(client, f"/api/runs/1/queries/{found}/layers/truth")["features"] == []
+
+
+def test_a_picture_that_waits_for_others_gives_its_connection_back(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"/api/runs/1/queries/{found_and_other(client)[0]}/image"
+    monkeypatch.setattr(warp, "WAIT_S", 0.05)
+    with warp._ONE_AT_A_TIME:
+        assert client.get(address).status_code == 503
+    assert client.get(address).status_code == 200
 
 
 def test_the_overlay_lies_on_the_gallery(client: TestClient) -> None:

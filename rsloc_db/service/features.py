@@ -28,8 +28,6 @@ CONFORMANCE = [
     "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/geojson",
 ]
 MAX_LIMIT = 10_000
-FILTERS = ("run_id", "query_set", "name", "verdict", "gallery")
-"""Columns that can be filtered by, where a collection has them."""
 Name = Literal[
     "localizations",
     "queries",

@@ -13,6 +13,8 @@ from rsloc_db.service.job_queue import Job
 BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 JOB_BUCKETS_S = (1, 2, 5, 10, 20, 60, 120, 300, 600)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+"""Others are counted together: any word may come as one."""
 
 
 class Metrics:
@@ -66,5 +68,6 @@ class Measure:
             await self.app(scope, receive, sending)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            self.metrics.requests.labels(scope["method"], route, status).inc()
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self.metrics.requests.labels(method, route, status).inc()
             self.metrics.seconds.labels(route).observe(time.perf_counter() - start)

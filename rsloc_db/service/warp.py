@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from pyproj import Transformer
 
-from rsloc_db.errors import ImageError
+from rsloc_db.errors import ImageError, ServerError
 from rsloc_db.export.run_map import shrunk
 from rsloc_db.grids import MERCATOR_HALF_M, MERCATOR_MAX_LAT_DEG, lonlat_to_mercator, mercator_to_lonlat
 from rsloc_db.queries.images import content_hash, load_image, open_raster
@@ -22,6 +22,8 @@ SIDE_PX = 1400
 NODES = 33
 """The warp is computed on a grid of so many points a side and is bilinear between them."""
 _ONE_AT_A_TIME = Lock()
+WAIT_S = 3.0
+"""How long a picture may wait for others."""
 """Whole images are large: many at once would fill the memory."""
 AROUND_M = 2 * MERCATOR_HALF_M
 
@@ -135,11 +137,17 @@ def read_query_image(query: Json, max_pixels: int) -> tuple[Image, Mask]:
 
     Raises:
         ImageError: it is gone, has changed since it was localized, cannot be read, or is too large to be shown.
+        ServerError: others are being read for too long.
     """
     path = Path(query["path"])
     try:
-        with _ONE_AT_A_TIME:
+        # who waits holds a connection, of which there are few
+        if not _ONE_AT_A_TIME.acquire(timeout=WAIT_S):
+            raise ServerError("other images are being read: try again")
+        try:
             image, valid = _read(path, query["content_hash"], max_pixels)
+        finally:
+            _ONE_AT_A_TIME.release()
     except ImageError as error:
         # messages of those who read files name the path, which is nobody's business here
         raise ImageError("the image cannot be read any more" if str(path) in str(error) else str(error)) from error

@@ -52,7 +52,7 @@ LAYERS = 4
 OVERVIEW = 2
 """Cells a side that are one in the overview."""
 KEPT_BLOCKS = {1: 2048, OVERVIEW: 4096, 2 * OVERVIEW: 4096}
-"""Blocks kept in memory by a process, by how many cells a side are averaged into one: 230, 120 and 30 MB."""
+"""Blocks in memory of a gallery level at a date, by how many cells a side are averaged into one: 230, 120 and 30 MB."""
 KEPT_BYTES = 1_200_000_000
 """Memory of a process for transforms of a level's maps, of all its dates together."""
 
