@@ -17,6 +17,7 @@ from sources import square, write_ge_tiles
 import rsloc_db
 from rsloc_db.db.connection import connect
 from rsloc_db.errors import WorkerError
+from rsloc_db.stages import cluster as dask_cluster
 from rsloc_db.types import Silent
 
 distributed = pytest.importorskip("distributed")
@@ -121,6 +122,14 @@ def wait_for_two_at_work(url: str) -> None:
                 return
             time.sleep(0.1)
     raise AssertionError("waited for 60 s")
+
+
+def test_a_worker_of_other_code_does_nothing() -> None:
+    done: list[int] = []
+    # nothing is done, not even made ready
+    with pytest.raises(WorkerError, match=r"expected 0\.0\.0.*install the same"):
+        dask_cluster._checked("0.0.0+00000000", done.append, 1)
+    assert done == []
 
 
 def test_what_is_no_scheduler_is_named(queries: Path, land_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

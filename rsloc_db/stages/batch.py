@@ -23,12 +23,12 @@ from rsloc_db.db import runs
 from rsloc_db.db.connection import Connection, address, connect, require_schema
 from rsloc_db.db.galleries import watch_session
 from rsloc_db.db.runs import Key
-from rsloc_db.errors import RslocError, ServerError, WorkerError
+from rsloc_db.errors import RslocError, ServerError
 from rsloc_db.models import Embedder
 from rsloc_db.queries import QueryFile, content_hash
 from rsloc_db.stages.localize import Desk, SearchSpace, localize_claimed, search_space
 from rsloc_db.stages.options import Options
-from rsloc_db.stages.workers import as_done, code_version, crew, one_thread, worker_model
+from rsloc_db.stages.workers import as_done, code_version, crew, worker_model
 from rsloc_db.types import Progress, Silent
 
 ARRIVAL_S = 10.0
@@ -71,7 +71,6 @@ class Work:
     model: str
     weights_hash: str
     options: Options
-    code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,7 @@ def run_batch(
         progress.task("localize", total=len(members), done=len(members) - len(todo))
         waiting = [m for m in members if m.query_id in todo]
         hashed = embedder.weights_hash
-        work = Work(labour.url, labour.read_url, run_id, model, hashed, options, code_version())
+        work = Work(labour.url, labour.read_url, run_id, model, hashed, options)
         space = space if reader is None else search_space(reader, embedder, options)
         own = Desk(conn, reader, space, embedder, options, progress)
         with _localizer(labour, own, len(waiting)) as localize:
@@ -184,7 +183,6 @@ def localize_job(job: QueryJob) -> Outcome:
 
     Raises:
         ServerError: the database went away.
-        WorkerError: the worker has other code than began the run.
     """
     try:
         with _still_there():
@@ -201,12 +199,9 @@ _here = local()
 def _desk(work: Work) -> Desk:
     if getattr(_here, "work", None) != work:
         _leave_desk()
-        if work.code != code_version():
-            raise WorkerError(f"a worker has rsloc-db {code_version()}, this run is by {work.code}: install the same")
         conn = connect(work.url)
         reader = connect(work.read_url, autocommit=True) if work.read_url else None
         watch_session(conn)
-        one_thread()
         model = worker_model(work.model, work.weights_hash)
         space = search_space(reader or conn, model, work.options)
         conn.commit()

@@ -7,13 +7,14 @@ changes nothing. So where a worker is lost, Dask gives its jobs to another, and 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 from rsloc_db.errors import WorkerError
-from rsloc_db.stages.workers import code_version, one_thread
+from rsloc_db.stages.workers import Result, code_version, one_thread
 
 CONNECT_S = 10
 
@@ -38,7 +39,7 @@ def dask_pool(scheduler: str, workers: int) -> Iterator[tuple[Executor, int]]:
     logging.getLogger("distributed").setLevel(logging.ERROR)
     try:
         with _client(distributed, scheduler, workers) as client:
-            yield client.get_executor(pure=False), _prepared(client, scheduler)
+            yield _Checked(client.get_executor(pure=False)), _prepared(client, scheduler)
     except distributed.scheduler.KilledWorker as error:
         raise WorkerError(f"workers died of one job again and again (is memory short?): {error}") from error
     except OSError as error:
@@ -73,11 +74,30 @@ def _prepared(client: Any, scheduler: str) -> int:
             f"the Dask scheduler at {scheduler} has no workers: start some with `dask worker {scheduler}`"
         )
     try:
-        found = set(client.run(code_version).values())
-        client.run(one_thread)
+        client.run(_ready, code_version())
     except (ImportError, AttributeError) as error:
         raise WorkerError(f"the workers of {scheduler} lack this version of rsloc-db: {error}") from error
-    if found != {code_version()}:
-        versions = ", ".join(sorted(found))
-        raise WorkerError(f"the workers of {scheduler} have rsloc-db {versions}, expected {code_version()}")
     return threads
+
+
+class _Checked(Executor):
+    """An executor whose jobs are done by the code that asks for them alone, by workers that come late as well."""
+
+    def __init__(self, pool: Executor) -> None:
+        self._pool = pool
+
+    def submit(self, function: Callable[..., Result], /, *args: object, **kwargs: object) -> Future[Result]:
+        return self._pool.submit(partial(_checked, code_version(), function), *args, **kwargs)
+
+
+def _checked(code: str, function: Callable[..., Result], *args: object, **kwargs: object) -> Result:
+    _ready(code)
+    return function(*args, **kwargs)
+
+
+@cache
+def _ready(code: str) -> None:
+    """Make a worker ready, once, unless it has other code."""
+    if code != code_version():
+        raise WorkerError(f"a Dask worker has rsloc-db {code_version()}, expected {code}: install the same")
+    one_thread()
