@@ -9,7 +9,6 @@ registration in the Fourier domain"). Arrays only: no coordinates, no files.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import cv2
 import numpy as np
@@ -206,7 +205,11 @@ def correlate(
     Returns:
         (H - h + 1, W - w + 1) float32 scores in [-1, 1]; 0 where the overlap is too small.
     """
-    cells = (template.valid if isinstance(template, Spectra) else template.cover).sum()
+    own, there = (maps.valid if isinstance(maps, Spectra) else maps.cover for maps in (template, search))
+    cells = own.sum()
+    if not cells:
+        # as of a query that is smaller than what is averaged into one cell
+        return np.zeros([a - b + 1 for a, b in zip(there.shape, own.shape, strict=True)], np.float32)
     dot, norm, overlap = masked_products(template, search)
     dot *= (overlap >= max(min_overlap * cells, 1)) & (norm > 1e-9)
     scores: NDArray[np.float32] = np.maximum(norm, np.float32(1e-9))
@@ -225,6 +228,7 @@ class Spectra:
         shape: rows and columns they are padded to.
         maps: (..., C, rows, columns // 2 + 1) transforms of the maps.
         valid: (..., H, W) uint8, cover of the maps.
+        is_full: whether it is one image, all of whose cells are valid.
         energies: (..., H, W) sums of squares over the channels.
     """
 
@@ -232,6 +236,7 @@ class Spectra:
         rows, columns = source.cover.shape[-2:]
         self.shape = shape or (fft.next_fast_len(rows, real=True), fft.next_fast_len(columns, real=True))
         self.valid = source.cover.astype(np.uint8)
+        self.is_full = self.valid.ndim == 2 and bool(self.valid.all())
         self._cover: NDArray[np.complex64] | None = None
         self._energy: NDArray[np.complex64] | None = None
         self.maps = self._transform(source.maps)
@@ -249,11 +254,6 @@ class Spectra:
         energy = 0 if self._energy is None else self._energy.nbytes
         channels = self.maps.shape[-3]
         return int(self.maps.nbytes * (channels + 1) // channels + self.energies.nbytes + self.valid.nbytes + energy)
-
-    @cached_property
-    def is_full(self) -> bool:
-        """Whether it is one image, all of whose cells are valid."""
-        return self.valid.ndim == 2 and bool(self.valid.all())
 
     # no cached properties: before Python 3.12 all instances share their lock, and threads would wait for one another
     @property

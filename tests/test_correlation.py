@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rsloc_db.correlation import GradientMaps, averaged, correlate, gradient_maps, harmonics, peak
+from rsloc_db.correlation import GradientMaps, Spectra, averaged, correlate, gradient_maps, harmonics, peak
 from rsloc_db.synthetic import land
 from rsloc_db.types import Image
 
@@ -133,6 +133,17 @@ def test_harmonics_are_coefficients_of_an_orthonormal_basis() -> None:
     found = harmonics(maps).maps[:, 0]
     assert found.shape == (3, 2)
     np.testing.assert_allclose(found.T @ found, wave.T @ wave, rtol=1e-5)
+
+
+def test_nothing_to_compare_scores_nothing(dim: Image) -> None:
+    search = maps_of(dim)
+    height, width = search.cover.shape
+    for rows, columns in ((0, 0), (0, 5), (2, 0)):
+        none = GradientMaps(search.maps[:, :rows, :columns], search.cover[:rows, :columns])
+        for template in (none, Spectra(none, Spectra(search).shape)):
+            scores = correlate(template, search)
+            assert scores.shape == (height - rows + 1, width - columns + 1)
+            assert not scores.any()
 
 
 def test_little_overlap_counts_nothing(dim: Image) -> None:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pyproj import CRS, Geod, Transformer
 from pyproj.aoi import AreaOfInterest
@@ -100,7 +100,6 @@ def test_ellipse_polygon(center: tuple[float, float]) -> None:
     assert azimuth[far.argmax()] % 180 == pytest.approx(30, abs=0.1)
 
 
-@settings(max_examples=30)
 @given(st.floats(-179.99, 179.99), st.floats(-79.9, 83.9))
 def test_ground_metres_lead_to_the_utm_zone(lon: float, lat: float) -> None:
     assume(abs(math.remainder(lon, 6)) > 1e-6)

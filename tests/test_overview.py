@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -61,12 +62,13 @@ def test_a_query_of_another_land_is_refused_in_overviews(land_url: str, tmp_path
 
 
 @pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("options", [{"retrieval": "exhaustive"}, {"retrieval": "knn", "rotation": "free"}])
 @pytest.mark.parametrize("shape", [(64, 64), (64, 400)])
 def test_a_query_smaller_than_a_cell_of_overviews_is_not_here(
-    land_url: str, tmp_path: Path, shape: tuple[int, int]
+    land_url: str, tmp_path: Path, shape: tuple[int, int], options: dict[str, Any]
 ) -> None:
     query = cut(size=NOMINAL_M / 5, shape=shape).write(tmp_path / "tiny.tif")
-    (found,) = rsloc_db.localize(query, retrieval="exhaustive", workers=1).queries
+    (found,) = rsloc_db.localize(query, workers=1, **options).queries
     assert found["verdict"] == "not_here", found["reason"]
 
 

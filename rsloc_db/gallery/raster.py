@@ -76,12 +76,10 @@ class RasterReader:
         """Return the bytes of a level's tiles, estimated from 32 of them."""
         if level != self._level:
             return 0
-        rows, columns = list(self._rows), list(self._columns)
-        cells = len(rows) * len(columns)
-        some = [
-            self._encoded(Cell(level, columns[place % len(columns)], rows[place // len(columns)]))
-            for place in range(0, cells, max(1, cells // _SIZE_SAMPLES))
-        ]
+        columns = list(self._columns)
+        cells = len(self._rows) * len(columns)
+        places = (divmod(n, len(columns)) for n in range(0, cells, max(1, cells // _SIZE_SAMPLES)))
+        some = [self._encoded(Cell(level, columns[column], self._rows[row])) for row, column in places]
         return round(sum(len(data) for data in some if data) / len(some) * cells) if some else 0
 
     def tiles(self, level: int, after: tuple[int, int] | None = None) -> Iterator[Tile | Failure]:

@@ -22,9 +22,9 @@ SIDE_PX = 1400
 NODES = 33
 """The warp is computed on a grid of so many points a side and is bilinear between them."""
 _ONE_AT_A_TIME = Lock()
+"""Whole images are large: many at once would fill the memory."""
 WAIT_S = 3.0
 """How long a picture may wait for others."""
-"""Whole images are large: many at once would fill the memory."""
 AROUND_M = 2 * MERCATOR_HALF_M
 
 

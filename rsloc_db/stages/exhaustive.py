@@ -101,7 +101,7 @@ def _coarse(templates: Templates, blocks: Sequence[tuple[int, int]], options: Op
     lat_deg = min(_lats_deg(templates.reference, blocks).values(), key=abs)
     side = min(templates.at(lat_deg, width=WIDE_BAND).maps.cover.shape)
     if not options.free:
-        pool = COARSER if side >= COARSER * MIN_COARSER_CELLS else OVERVIEW if side >= OVERVIEW else 1
+        pool = COARSER if side >= COARSER * MIN_COARSER_CELLS else OVERVIEW
         return Coarse((AS_STATED,), pool, MAX_CELLS, BAND * pool)
     tried = tuple(poses(options))
     side *= min(pose.zoom for pose in tried)
