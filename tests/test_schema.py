@@ -31,7 +31,7 @@ CATALOGUE = {
                pg_get_expr(adbin, adrelid), col_description(c.oid, attnum)
         FROM own AS c JOIN pg_attribute AS a ON attrelid = c.oid
         LEFT JOIN pg_attrdef AS d ON (adrelid, adnum) = (attrelid, attnum)
-        WHERE attnum > 0 AND relkind <> 'v'""",
+        WHERE attnum > 0 AND NOT attisdropped AND relkind <> 'v'""",
     "constraints": """
         SELECT relname, conname, pg_get_constraintdef(k.oid)
         FROM own AS c JOIN pg_constraint AS k ON conrelid = c.oid""",

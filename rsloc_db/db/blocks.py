@@ -1,4 +1,4 @@
-"""Gradient maps in the database: blocks of 8 x 8 tiles as rows with a footprint."""
+"""Gradient maps in the database: blocks of tiles as rows with a footprint, and overviews as larger ones."""
 
 from __future__ import annotations
 
@@ -36,18 +36,33 @@ class LayerKey:
 
 @dataclass(frozen=True, slots=True)
 class BlockKey:
-    """A block of 8 x 8 tiles of a layer of a gallery level, see ``LayerKey``."""
+    """A block of a layer of a gallery level, see ``LayerKey``.
+
+    Attributes:
+        gallery_id: the gallery.
+        level: its level.
+        layer: which date.
+        pool: cells a side that are averaged into one: 1, or more in an overview, whose blocks cover as many more tiles.
+        column: column of its first tile, by tiles a side.
+        row: likewise.
+    """
 
     gallery_id: int
     level: int
     layer: int
+    pool: int
     column: int
     row: int
+
+    @property
+    def of(self) -> LayerKey:
+        """The layer that it is part of."""
+        return LayerKey(self.gallery_id, self.level, self.layer)
 
 
 @dataclass(frozen=True, slots=True)
 class BlockRow:
-    """The maps of a block as stored, or its overview: see table gradient_block."""
+    """The maps of a block as stored: see table gradient_block."""
 
     column: int
     row: int
@@ -55,11 +70,22 @@ class BlockRow:
     cover: bytes
 
 
-def pending_blocks(conn: Connection, gallery_id: int, level: int, layers: int) -> list[tuple[BlockKey, int]]:
-    """Return the blocks whose maps or overviews are missing or out of date, with how many tiles each has now."""
-    values = {"gallery_id": gallery_id, "level": level, "layers": layers}
+def pending_blocks(
+    conn: Connection, gallery_id: int, level: int, pool: int, side: int, layers: int
+) -> list[tuple[BlockKey, int]]:
+    """Return the blocks whose maps are missing or out of date, with how many tiles each has now.
+
+    Args:
+        conn: a connection.
+        gallery_id: the gallery.
+        level: its level.
+        pool: cells a side that are averaged into one.
+        side: tiles a side of such a block.
+        layers: most dates of a block.
+    """
+    values = {"gallery_id": gallery_id, "level": level, "pool": pool, "side": side, "layers": layers}
     rows = conn.execute(statement("pending_gradient_blocks"), values)
-    return [(BlockKey(gallery_id, level, layer, column, row), tiles) for row, column, layer, tiles in rows]
+    return [(BlockKey(gallery_id, level, layer, pool, column, row), tiles) for row, column, layer, tiles in rows]
 
 
 def count_layers(conn: Connection, gallery_id: int, level: int) -> int:
@@ -68,14 +94,11 @@ def count_layers(conn: Connection, gallery_id: int, level: int) -> int:
     return int(row[0]) if row else 1
 
 
-def put_block(
-    conn: Connection, key: BlockKey, bounds: Bounds, tiles: int, maps: bytes, overview: bytes, cover: bytes
-) -> None:
+def put_block(conn: Connection, key: BlockKey, bounds: Bounds, tiles: int, maps: bytes, cover: bytes) -> None:
     """Store the maps of a block."""
     values = {
-        "gallery_id": key.gallery_id,
-        "level": key.level,
-        "layer": key.layer,
+        **key.of.columns,
+        "pool": key.pool,
         "block_column": key.column,
         "block_row": key.row,
         "west": bounds.west_deg,
@@ -84,7 +107,6 @@ def put_block(
         "north": bounds.north_deg,
         "tiles": tiles,
         "maps": maps,
-        "overview": overview,
         "cover": cover,
     }
     conn.execute(statement("put_gradient_block"), values)
@@ -96,13 +118,8 @@ def list_blocks(conn: Connection, key: LayerKey, within: str | None) -> list[tup
     return [(column, row) for column, row in conn.execute(statement("list_gradient_blocks"), values)]
 
 
-def read_blocks(
-    conn: Connection, key: LayerKey, blocks: Sequence[tuple[int, int]], *, overview: bool = False
-) -> list[BlockRow]:
-    """Return the maps of blocks given as (column, row), or their overviews; those that don't exist are left out.
-
-    Where an overview is not made yet, the maps stand in its place.
-    """
+def read_blocks(conn: Connection, key: LayerKey, pool: int, blocks: Sequence[tuple[int, int]]) -> list[BlockRow]:
+    """Return the maps of blocks given as (column, row); those that don't exist are left out."""
     columns, rows = [c for c, _ in blocks], [r for _, r in blocks]
-    values = {**key.columns, "columns": columns, "rows": rows, "overview": overview}
+    values = {**key.columns, "columns": columns, "rows": rows, "pool": pool}
     return [BlockRow(*row) for row in conn.execute(statement("read_gradient_blocks"), values, binary=True)]

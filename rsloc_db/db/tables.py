@@ -145,15 +145,22 @@ gradient_block = Table(
     Column("gallery_id", ForeignKey("gallery.id", ondelete="CASCADE"), nullable=False, comment="Its gallery"),
     Column("level", SmallInteger, nullable=False, comment="Level of its tiles"),
     _layer("Which date of each cell: 0 for the newest, 1 for the one before it, and so on, or the oldest"),
-    Column("block_column", Integer, nullable=False, comment="Column of its first tile / 8"),
-    Column("block_row", Integer, nullable=False, comment="Row of its first tile / 8"),
-    Column("footprint", _geometry("POLYGON"), nullable=False, comment="Area of its 8 x 8 tiles"),
+    Column(
+        "pool",
+        SmallInteger,
+        nullable=False,
+        server_default="1",
+        comment="How many cells a side are averaged into one: 1, in overviews 2 or 4",
+    ),
+    Column("block_column", Integer, nullable=False, comment="Column of its first tile / (8 pool)"),
+    Column("block_row", Integer, nullable=False, comment="Row of its first tile / (8 pool)"),
+    Column("footprint", _geometry("POLYGON"), nullable=False, comment="Area of its tiles, 8 pool a side"),
     Column("tiles", Integer, nullable=False, comment="How many tiles it was made from: all of the block at that time"),
     Column(
         "maps",
         LargeBinary,
         nullable=False,
-        comment="Oriented-gradient maps: 6 x 128 x 128 int8, 127 for 1, a value for 16 x 16 px",
+        comment="Oriented-gradient maps: 6 x 128 x 128 int8, 127 for 1, a value for 16 pool px a side",
     ),
     Column(
         "cover",
@@ -161,16 +168,12 @@ gradient_block = Table(
         nullable=False,
         comment="Which of the 128 x 128 cells are imagery: one bit each, row by row",
     ),
-    Column(
-        "overview",
-        LargeBinary,
-        comment="The maps averaged over 2 x 2 cells that are imagery: 6 x 64 x 64 int8; null where ingest has not made it yet",
-    ),
     UniqueConstraint(
-        "gallery_id", "level", "layer", "block_row", "block_column", name="gradient_block_gallery_id_level_layer_key"
+        *("gallery_id", "level", "layer", "pool", "block_row", "block_column"),
+        name="gradient_block_gallery_id_level_layer_key",
     ),
     _gist("gradient_block", "footprint"),
-    comment="Where edges run in 8 x 8 tiles: what candidates and whole galleries are correlated with",
+    comment="Where edges run in blocks of tiles: what candidates and whole galleries are correlated with",
 )
 
 model = Table(

@@ -2,8 +2,8 @@
 
 Nothing is fitted and no tile has to be found by a patch, so this finds what retrieval misses, at a cost that grows
 with the gallery. The template depends on latitude, so the gallery goes by in bands of it (METHOD: exhaustive search).
-Large galleries are searched in their overviews, and those once more averaged where the query is large; the best places
-are compared with the maps themselves. Transforms of the gallery's maps are kept for the queries that follow.
+Large galleries are searched in their overviews, the coarser one where the query is large; the best places are compared
+with the maps themselves. Transforms of the gallery's maps are kept for the queries that follow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scipy import fft
 
 from rsloc_db.correlation import Spectra, correlate, pooled
 from rsloc_db.db.blocks import LayerKey
-from rsloc_db.stages.maps import BLOCK_CELLS, OVERVIEW, coarse
+from rsloc_db.stages.maps import BLOCK_CELLS, coarse, pools
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.poses import poses
 from rsloc_db.stages.reference import Candidate, Fit, Reference, References
@@ -41,8 +41,10 @@ COMPARED = 120
 """Places found in overviews that are compared with the maps themselves."""
 AUTO_BLOCKS = 16_000
 """Automatic retrieval searches at most this many blocks exhaustively: a million tiles."""
+OVERVIEW = 2
+"""Cells a side averaged into one in search of large galleries."""
 COARSER = 4
-"""Cells a side averaged into one in search of a query that is large enough: a quarter of an overview's work."""
+"""The same in search of a query that is large enough: a quarter of the work."""
 MIN_COARSER_CELLS = 16
 """Cells a side that must then remain of it."""
 MARGIN_CELLS = 32
@@ -105,7 +107,7 @@ def _coarse(templates: Templates, blocks: Sequence[tuple[int, int]], options: Op
         return Coarse((AS_STATED,), pool, MAX_CELLS, BAND * pool)
     tried = tuple(poses(options))
     side *= min(pose.zoom for pose in tried)
-    pool = next((n for n in (4, 2) if side >= n * MIN_FREE_CELLS), 1)
+    pool = max(n for n in pools(templates.reference.level) if n == 1 or side >= n * MIN_FREE_CELLS)
     return Coarse(tried, pool, FREE_CELLS * pool, WIDE_BAND)
 
 

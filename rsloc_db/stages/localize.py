@@ -6,7 +6,7 @@ import logging
 import resource
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -23,7 +23,7 @@ from rsloc_db.models import Embedder
 from rsloc_db.queries import QueryFile
 from rsloc_db.stages import localize_query
 from rsloc_db.stages.decide import store_failure
-from rsloc_db.stages.maps import StoredMaps
+from rsloc_db.stages.maps import layers_of
 from rsloc_db.stages.options import Options
 from rsloc_db.stages.query import read_query
 from rsloc_db.stages.reference import Reference
@@ -93,12 +93,10 @@ def search_space(conn: Connection, embedder: Embedder, options: Options) -> Sear
 
 def _references(conn: Connection, target: Target) -> Iterator[tuple[LayerKey, Reference]]:
     """Yield a gallery level as it looked at each date that it has maps of, the newest first."""
-    gallery, below = get_gallery(conn, target.gallery), None
-    for layer in range(count_layers(conn, target.gallery_id, target.level)):
-        key = LayerKey(target.gallery_id, target.level, layer)
-        below = StoredMaps(conn, key, below)
+    gallery, newest = get_gallery(conn, target.gallery), LayerKey(target.gallery_id, target.level)
+    for layer, maps in enumerate(layers_of(conn, newest, count_layers(conn, target.gallery_id, target.level))):
         load = partial(load_mosaic, conn, gallery, target.level, layer=layer)
-        yield key, Reference(grids.grid(target.grid), target.level, load, below)
+        yield replace(newest, layer=layer), Reference(grids.grid(target.grid), target.level, load, maps)
 
 
 def usual_level(conn: Connection, embedder: Embedder, options: Options) -> int:

@@ -1,17 +1,16 @@
 """Gradient maps of galleries: the last phase of ingest makes them, verification and exhaustive retrieval read them.
 
 A cell is 16 x 16 grid pixels; a block of 8 x 8 tiles has 128 x 128 cells of 6 orientations, int8, and is a row with a
-footprint. Its overview has a cell for each 2 x 2 of them: large galleries are searched in overviews. Cells are counted
-from the grid's upper left corner, so maps of neighbouring blocks fit together.
+footprint. So is a block of an overview, whose cells are 2 x 2 or 4 x 4 of these averaged into one: large galleries are
+searched in overviews. Cells are counted from the grid's upper left corner, so neighbouring blocks fit together.
 """
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from threading import Lock
 
@@ -19,15 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsloc_db.correlation import (
-    MIN_COVER,
     ORIENTATIONS,
     GradientMaps,
     Spectra,
-    averaged,
     gradient_maps,
     harmonics,
     pooled,
-    pooled_cover,
 )
 from rsloc_db.db import blocks
 from rsloc_db.db.blocks import BlockKey, BlockRow, LayerKey
@@ -49,10 +45,10 @@ SURROUNDINGS_CELLS = 3.0
 Marble in other months and on simulated seasons; the whole image did worst (docs/results.md)."""
 LAYERS = 4
 """Of a cell with more dates, these many of the newest have maps; older ones have votes alone."""
-OVERVIEW = 2
-"""Cells a side that are one in the overview."""
-KEPT_BLOCKS = {1: 2048, OVERVIEW: 4096, 2 * OVERVIEW: 4096}
-"""Blocks in memory of a gallery level at a date, by how many cells a side are averaged into one: 230, 120 and 30 MB."""
+POOLS = (1, 2, 4)
+"""How many cells a side are averaged into one: in the maps themselves and in their overviews."""
+KEPT_BLOCKS = dict(zip(POOLS, (2048, 1024, 512), strict=True))
+"""Blocks in memory of a gallery level at a date, by how many cells are averaged: 230, 120 and 60 MB."""
 KEPT_BYTES = 1_200_000_000
 """Memory of a process for transforms of a level's maps, of all its dates together."""
 
@@ -60,12 +56,14 @@ WHOLE = b"\xff" * (BLOCK_CELLS**2 // 8)
 """Cover of a block all of whose cells are valid."""
 
 Block = tuple[NDArray[np.int8], NDArray[np.bool_]]
-"""Maps of a block, (6, 128, 128) int8, and its cover, (128, 128) bool; fewer a side where cells are averaged."""
+"""Maps of a block, (6, 128, 128) int8, and its cover, (128, 128) bool."""
+Place = tuple[int, int]
+"""Column and row of a block."""
 
 
 @dataclass(frozen=True, slots=True)
 class MapJob:
-    """What a worker needs to make the maps of one block."""
+    """What a worker needs to make the maps of one block, which has so many tiles."""
 
     url: str
     gallery: Gallery
@@ -83,7 +81,7 @@ def map_gallery(
     ahead: int,
     progress: Progress,
 ) -> int:
-    """Make the gradient maps that a gallery lacks, and return of how many blocks; each is committed.
+    """Make the gradient maps and overviews that a gallery lacks, and return of how many blocks; each is committed.
 
     Args:
         conn: a connection in autocommit.
@@ -98,11 +96,12 @@ def map_gallery(
         GalleryError: a tile cannot be read any more.
     """
     made = 0
-    for level in levels:
-        pending = blocks.pending_blocks(conn, gallery.id, level, LAYERS)
+    # overviews come after what they are made from
+    for level, cells in [(each, n) for each in levels for n in pools(each)]:
+        pending = blocks.pending_blocks(conn, gallery.id, level, cells, BLOCK_TILES * cells, LAYERS)
         if not pending:
             continue
-        progress.task(f"gradient maps of level {level}", len(pending))
+        progress.task(f"{'overviews' if cells > 1 else 'gradient maps'} of level {level}", len(pending))
         jobs = (MapJob(url, gallery, key, tiles) for key, tiles in pending)
         for job, stored in in_order(pool, map_block, jobs, ahead):
             blocks.put_block(conn, job.key, block_bounds(gallery.grid, job.key), job.tiles, *stored)
@@ -111,10 +110,16 @@ def map_gallery(
     return made
 
 
+def pools(level: int) -> list[int]:
+    """Return by how many cells a side a level's maps are averaged: no block may be wider than the world."""
+    return [n for n in POOLS if n == 1 or 2**level >= BLOCK_TILES * n]
+
+
 def block_bounds(grid_name: str, key: BlockKey) -> Bounds:
     """Return the box that a block covers, in degrees."""
-    last = min(BLOCK_TILES, 2**key.level) - 1
-    first_column, first_row = key.column * BLOCK_TILES, key.row * BLOCK_TILES
+    side = BLOCK_TILES * key.pool
+    last = min(side, 2**key.level) - 1
+    first_column, first_row = key.column * side, key.row * side
     upper = cell_bounds(grid(grid_name), Cell(key.level, first_column, first_row))
     lower = cell_bounds(grid(grid_name), Cell(key.level, first_column + last, first_row + last))
     # the quadtree of degrees reaches beyond the poles
@@ -122,43 +127,38 @@ def block_bounds(grid_name: str, key: BlockKey) -> Bounds:
     return Bounds(upper.west_deg, south, lower.east_deg, north)
 
 
-def map_block(job: MapJob) -> tuple[bytes, bytes, bytes]:
-    """Return the maps of a block, their overview and their cover as they are stored (in a worker process)."""
-    column, row = job.key.column * BLOCK_TILES, job.key.row * BLOCK_TILES
-    last = min(BLOCK_TILES, 2**job.key.level) - 1
-    conn = worker_connection(job.url)
+def map_block(job: MapJob) -> tuple[bytes, bytes]:
+    """Return the maps of a block and their cover as they are stored (in a worker process)."""
+    conn, key = worker_connection(job.url), job.key
+    if key.pool == 1:
+        maps, cover = _of_tiles(conn, job.gallery, key)
+    else:
+        maps, cover = layers_of(conn, key.of, key.layer + 1)[-1].averaged((key.column, key.row), key.pool)
+    return maps.tobytes(), np.packbits(cover).tobytes()
+
+
+def _of_tiles(conn: Connection, gallery: Gallery, key: BlockKey) -> Block:
+    column, row = key.column * BLOCK_TILES, key.row * BLOCK_TILES
+    last = min(BLOCK_TILES, 2**key.level) - 1
     box = (column, column + last), (row, row + last)
-    pixels = load_mosaic(conn, job.gallery, job.key.level, *box, STEP, job.key.layer, grey=True)
+    pixels = load_mosaic(conn, gallery, key.level, *box, STEP, key.layer, grey=True)
     found = gradient_maps(*pixels, CELL_PX // STEP, surroundings_cells=SURROUNDINGS_CELLS)
     # levels 0 to 2 have fewer tiles than a block
     rest = [(0, BLOCK_CELLS - n) for n in found.cover.shape]
-    whole = GradientMaps(np.pad(found.maps, [(0, 0), *rest]), np.pad(found.cover, rest))
-    cover = np.packbits(whole.cover > 0)
-    return _as_int8(whole.maps).tobytes(), _as_int8(pooled(whole, OVERVIEW).maps).tobytes(), cover.tobytes()
+    return _as_int8(np.pad(found.maps, [(0, 0), *rest])), np.pad(found.cover, rest) > 0
 
 
 def _as_int8(maps: NDArray[np.float32]) -> NDArray[np.int8]:
     return np.rint(np.clip(maps, -1, 1) * 127).astype(np.int8)
 
 
-def unpack(row: BlockRow, pool: int = 1) -> Block:
-    """Return maps and cover of a stored block, of so many cells a side averaged into one."""
-    stored = np.frombuffer(row.maps, np.int8)
-    side = math.isqrt(stored.size // ORIENTATIONS)
-    factor = pool * side // BLOCK_CELLS
-    maps = stored.reshape(ORIENTATIONS, side, side)
-    if factor > 1:
-        # OpenCV averages bytes without a sign, and all orientations at once where they lie below one another
-        means = averaged((stored.view(np.uint8) ^ np.uint8(128)).reshape(-1, side), factor).astype(np.uint8)
-        maps = (means ^ np.uint8(128)).view(np.int8).reshape(ORIENTATIONS, side // factor, side // factor)
+def unpack(row: BlockRow) -> Block:
+    """Return maps and cover of a stored block."""
+    maps = np.frombuffer(row.maps, np.int8).reshape(ORIENTATIONS, BLOCK_CELLS, BLOCK_CELLS)
     if row.cover == WHOLE:
         return maps, np.ones(maps.shape[1:], bool)
-    bits = np.unpackbits(np.frombuffer(row.cover, np.uint8)).reshape(BLOCK_CELLS, BLOCK_CELLS)
-    cover = averaged(bits.astype(np.float32), BLOCK_CELLS // side) >= MIN_COVER
-    if factor == 1:
-        return maps, cover
-    valid, weight = pooled_cover(cover.astype(np.float32), factor)
-    return np.rint(maps * weight).astype(np.int8), valid > 0
+    bits = np.unpackbits(np.frombuffer(row.cover, np.uint8))
+    return maps, bits.reshape(maps.shape[1:]).astype(bool)
 
 
 class StoredMaps:
@@ -172,13 +172,13 @@ class StoredMaps:
 
     def __init__(self, conn: Connection, key: LayerKey, below: StoredMaps | None = None) -> None:
         self._conn, self._key, self._below = conn, key, below
-        self._listed: dict[str | None, list[tuple[int, int]]] = {}
-        self._kept: dict[int, OrderedDict[tuple[int, int], Block | None]] = defaultdict(OrderedDict)
+        self._listed: dict[str | None, list[Place]] = {}
+        self._kept: dict[int, OrderedDict[Place, Block | None]] = defaultdict(OrderedDict)
         # one store for all dates, and several threads may read
         self._lock: Lock = below._lock if below else Lock()
         self._spectra: dict[tuple[int, ...], Spectra] = below._spectra if below else {}
 
-    def blocks(self, within: str | None) -> list[tuple[int, int]]:
+    def blocks(self, within: str | None) -> list[Place]:
         """Return (column, row) of all blocks, or of those that touch a polygon (GeoJSON)."""
         if within not in self._listed:
             self._listed[within] = blocks.list_blocks(self._conn, self._key, within)
@@ -192,19 +192,14 @@ class StoredMaps:
             top: first row.
             width: columns.
             height: rows.
-            pool: cells a side that are averaged into one, see ``KEPT_BLOCKS``; all of the above count averaged ones.
+            pool: cells a side that are averaged into one, see ``pools``; all of the above count averaged ones.
         """
-        maps, cover = np.zeros((ORIENTATIONS, height, width), np.int8), np.zeros((height, width), np.float32)
-        side = BLOCK_CELLS // pool
-        wanted = _blocks_of(left, top, width, height, side)
-        keys = self._on_earth(wanted)
+        wanted = _blocks_of(left, top, width, height)
+        keys = self._on_earth(wanted, pool)
         with self._lock:
             found = self._fetch(keys, pool)
-        for (c, r), key in zip(wanted, keys, strict=True):
-            block = found[key]
-            if block is not None:
-                _paste((maps, cover), block, c * side - left, r * side - top)
-        return GradientMaps(np.multiply(maps, np.float32(1 / 127)), cover)
+        placed = [(place, found[key]) for place, key in zip(wanted, keys, strict=True)]
+        return _pasted(placed, left, top, width, height)
 
     def spectra(self, left: int, top: int, width: int, height: int, pool: int, shape: tuple[int, int]) -> Spectra:
         """Return the transform of the maps of a box of cells, which is kept for queries to come while there is room.
@@ -214,7 +209,7 @@ class StoredMaps:
             top: first row, likewise.
             width: columns, likewise.
             height: rows, likewise.
-            pool: cells a side that are averaged into one, see ``KEPT_BLOCKS``.
+            pool: cells a side that are averaged into one, see ``pools``.
             shape: rows and columns, of averaged cells, to pad to.
         """
         key = (pool, self._key.layer, left, top, width, height, *shape)
@@ -238,34 +233,65 @@ class StoredMaps:
 
     def differ(self, left: int, top: int, width: int, height: int) -> bool:
         """Tell whether the maps of a box of cells are others than those of the newer date."""
-        return self._below is None or any(
-            key in self._own for key in self._on_earth(_blocks_of(left, top, width, height, BLOCK_CELLS))
-        )
+        touched = _blocks_of(left, top, width, height)
+        return self._below is None or not self._own.isdisjoint(self._on_earth(touched, 1))
 
     @cached_property
-    def _own(self) -> frozenset[tuple[int, int]]:
+    def _own(self) -> frozenset[Place]:
         return frozenset(self.blocks(None))
 
-    def _on_earth(self, wanted: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        around = max(2**self._key.level // BLOCK_TILES, 1)
+    def _on_earth(self, wanted: Sequence[Place], pool: int) -> list[Place]:
+        around = max(2**self._key.level // (BLOCK_TILES * pool), 1)
         return [(column % around, row) for column, row in wanted]
 
-    def _fetch(self, wanted: Sequence[tuple[int, int]], pool: int) -> dict[tuple[int, int], Block | None]:
+    def averaged(self, place: Place, pool: int) -> Block:
+        """Return a block of an overview, from the blocks that it is to be made from."""
+        with self._lock:
+            return self._averaged(place, pool)
+
+    def _averaged(self, place: Place, pool: int) -> Block:
+        parts = self._fetch(_parts(place), pool // 2)
+        side = 2 * BLOCK_CELLS
+        maps = pooled(_pasted(parts.items(), place[0] * side, place[1] * side, side, side), 2)
+        return _as_int8(maps.maps), maps.cover > 0
+
+    def _fetch(self, wanted: Sequence[Place], pool: int) -> dict[Place, Block | None]:
         """Return blocks, this date's or what stands in for them; None where the gallery has no tile."""
+        found = self._of_date(wanted, pool)
+        if self._below is not None:
+            found |= self._below._fetch([key for key, block in found.items() if block is None], pool)
+        return found
+
+    def _of_date(self, wanted: Sequence[Place], pool: int) -> dict[Place, Block | None]:
+        """Return blocks of this date; of overviews what ingest has not made yet is averaged here."""
         kept = self._kept[pool]
         missing = sorted({key for key in wanted if key not in kept})
         if missing:
-            read = blocks.read_blocks(self._conn, self._key, missing, overview=pool > 1)
-            found = {(b.column, b.row): unpack(b, pool) for b in read}
+            found = {(b.column, b.row): unpack(b) for b in blocks.read_blocks(self._conn, self._key, pool, missing)}
             kept.update((key, found.get(key)) for key in missing)
+            if pool > 1:
+                kept.update(self._not_made_yet([key for key in missing if key not in found], pool))
         for key in wanted:
             kept.move_to_end(key)
         out = {key: kept[key] for key in wanted}
-        if self._below is not None:
-            out |= self._below._fetch([key for key, block in out.items() if block is None], pool)
         while len(kept) > max(KEPT_BLOCKS[pool], len(wanted)):
             kept.popitem(last=False)
         return out
+
+    def _not_made_yet(self, wanted: Sequence[Place], pool: int) -> dict[Place, Block | None]:
+        """Return blocks of overviews for which there are maps."""
+        parts = {key: _parts(key) for key in wanted}
+        there = self._of_date([part for each in parts.values() for part in each], pool // 2)
+        made = [key for key, each in parts.items() if any(there[part] is not None for part in each)]
+        return {key: self._averaged(key, pool) for key in made}
+
+
+def layers_of(conn: Connection, newest: LayerKey, count: int) -> list[StoredMaps]:
+    """Return the maps of a gallery level at each of its dates, the newest first."""
+    found: list[StoredMaps] = []
+    for layer in range(count):
+        found.append(StoredMaps(conn, replace(newest, layer=layer), found[-1] if found else None))
+    return found
 
 
 def coarse(maps: GradientMaps, pool: int) -> GradientMaps:
@@ -273,14 +299,25 @@ def coarse(maps: GradientMaps, pool: int) -> GradientMaps:
     return maps if pool == 1 else harmonics(maps)
 
 
-def _blocks_of(left: int, top: int, width: int, height: int, side: int) -> list[tuple[int, int]]:
-    """Return (column, row) of the blocks that a box of cells touches; columns may lie beyond the antimeridian.
-
-    ``side`` is how many cells a block has.
-    """
-    columns = range(left // side, (left + width - 1) // side + 1)
-    rows = range(top // side, (top + height - 1) // side + 1)
+def _blocks_of(left: int, top: int, width: int, height: int) -> list[Place]:
+    """Return the blocks that a box of cells touches; columns may lie beyond the antimeridian."""
+    columns = range(left // BLOCK_CELLS, (left + width - 1) // BLOCK_CELLS + 1)
+    rows = range(top // BLOCK_CELLS, (top + height - 1) // BLOCK_CELLS + 1)
     return [(c, r) for c in columns for r in rows]
+
+
+def _parts(place: Place) -> list[Place]:
+    """Return the four blocks that one of the next overview is made from."""
+    return [(2 * place[0] + x, 2 * place[1] + y) for x in (0, 1) for y in (0, 1)]
+
+
+def _pasted(found: Iterable[tuple[Place, Block | None]], left: int, top: int, width: int, height: int) -> GradientMaps:
+    """Return the maps of a box of cells out of its blocks; cells without any are empty."""
+    maps, cover = np.zeros((ORIENTATIONS, height, width), np.int8), np.zeros((height, width), np.float32)
+    for (column, row), block in found:
+        if block is not None:
+            _paste((maps, cover), block, column * BLOCK_CELLS - left, row * BLOCK_CELLS - top)
+    return GradientMaps(np.multiply(maps, np.float32(1 / 127)), cover)
 
 
 def _paste(out: tuple[NDArray[np.int8], NDArray[np.float32]], block: Block, left: int, top: int) -> None:
