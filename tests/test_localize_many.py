@@ -7,16 +7,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import cv2
 import pytest
 from conftest import fresh
 from lands import LEVEL
 from many import PLACES, localize, stored, write_queries
 
-from rsloc_db.db.connection import connect
+from rsloc_db.db.connection import Connection, connect
+from rsloc_db.db.search import search
 from rsloc_db.errors import QueryError, ServerError
 from rsloc_db.types import Json
 
@@ -30,9 +34,20 @@ def queries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(server_url: str, land_template: str, queries: Path) -> tuple[list[Json], dict[str, list[tuple[object, ...]]]]:
-    """What one process answers, and what it stores."""
+    """What one process of three threads answers, and what it stores."""
+    searched_by = set()
+
+    def spy(*args: Any, readers: Sequence[Connection], **options: Any) -> None:
+        searched_by.add(len(readers))
+        search(*args, readers=readers, **options)
+
     for url in fresh(server_url, land_template, land_template):
-        return localize(queries, url=url, workers=1).queries, stored(url)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cv2, "getNumThreads", partial(int, 3))
+            patch.setattr(sys.modules["rsloc_db.stages.retrieve"], "search", spy)
+            found = localize(queries, url=url, workers=1).queries, stored(url)
+        assert searched_by == {3}
+        return found
     raise AssertionError
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -289,18 +290,34 @@ def test_hnsw_search_uses_its_index_and_finds_enough(
     target = the_target(conn)
     made, vectors = patches(target, np.zeros((4, 2)))
     runs.copy_patches(conn, key, made, vectors)
+    plans = explained(conn)
+    search(conn, key, target, "mercator", limit=100)
+    assert f"Index Scan using embedding_{target.set_id}_vector_idx" in "".join(plans)
+    assert conn.execute("SELECT count(*) FROM hit GROUP BY patch_id").fetchall() == [(100,)] * 4
+    # as in the order in which they are stored, which sums of votes depend on in their last digits
+    hits = "SELECT patch_id, tile_id, rank, similarity, vote FROM hit ORDER BY ctid"
+    found = conn.execute(hits).fetchall()
+    for count in (1, 2, 6):
+        conn.execute("DELETE FROM hit")
+        with ExitStack() as stack:
+            readers = [stack.enter_context(connect(database_url, autocommit=True)) for _ in range(count)]
+            plans = explained(readers[0])
+            search(conn, key, target, "mercator", limit=100, readers=readers)
+        assert f"Index Scan using embedding_{target.set_id}_vector_idx" in "".join(plans)
+        assert conn.execute(hits).fetchall() == found
+    conn.execute("CREATE TEMP TABLE approximate AS SELECT patch_id, tile_id FROM hit")
+    conn.execute("DELETE FROM hit")
+    search(conn, key, replace(target, index_kind="exact"), "mercator", limit=100)
+    (same,) = conn.execute("SELECT count(*) FROM hit JOIN approximate USING (patch_id, tile_id)").fetchone()
+    assert same >= 0.9 * 400
+
+
+def explained(conn: Connection) -> list[str]:
+    """Return a list that the plans of a connection's statements are added to."""
     conn.execute("LOAD 'auto_explain'")
     for name, value in (("log_min_duration", "0"), ("log_nested_statements", "on")):
         conn.execute(f"SET auto_explain.{name} = {value}")
     conn.execute("SET client_min_messages = log")
     plans: list[str] = []
     conn.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
-    search(conn, key, target, "mercator", limit=100)
-    assert f"Index Scan using embedding_{target.set_id}_vector_idx" in "".join(plans)
-    assert conn.execute("SELECT count(*) FROM hit GROUP BY patch_id").fetchall() == [(100,)] * 4
-
-    conn.execute("CREATE TEMP TABLE approximate AS SELECT patch_id, tile_id FROM hit")
-    conn.execute("DELETE FROM hit")
-    search(conn, key, replace(target, index_kind="exact"), "mercator", limit=100)
-    (same,) = conn.execute("SELECT count(*) FROM hit JOIN approximate USING (patch_id, tile_id)").fetchone()
-    assert same >= 0.9 * 400
+    return plans

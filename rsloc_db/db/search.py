@@ -1,7 +1,10 @@
-"""The search for the nearest tiles of patches: where the patches are stored, or on a replica."""
+"""The search for the nearest tiles of patches: where the patches are stored, or by other connections."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 from psycopg import sql
@@ -27,7 +30,7 @@ def search(
     *,
     limit: int,
     within: str | None = None,
-    reader: Connection | None = None,
+    readers: Sequence[Connection] = (),
 ) -> None:
     """Find the nearest tiles of all patches of a query in an embedding set, and store them as hits with votes.
 
@@ -38,23 +41,39 @@ def search(
         pixels: unit of the patches' offsets.
         limit: tiles a patch, at most 1,000.
         within: GeoJSON of a polygon (EPSG:4326): only tiles that touch it are searched, exactly if they are few.
-        reader: a connection to a replica that searches in ``conn``'s stead; hits are stored by ``conn`` all the same.
+        readers: connections in autocommit, to a replica or to the same database, that search in ``conn``'s stead, each
+            for a share of the patches and all at once; hits are stored by ``conn`` all the same.
     """
     place = {"gallery_id": target.gallery_id, "level": target.level, "window_tiles": target.window_tiles}
     values: Json = {**key.columns, **place, "limit": limit, "within": within}
-    partition = partition_name(target.set_id)
-    with (reader or conn).transaction():
-        exact = target.index_kind == "exact" or (within is not None and _is_small(reader or conn, values))
-        if not exact:
-            (reader or conn).execute(statement("prepare_hnsw"), {"ef_search": str(ef_search(limit))})
-        if reader is None:
-            text = search_statement(partition, target.dimensions, pixels, exact=exact)
+    conns = tuple(readers) or (conn,)
+    exact = target.index_kind == "exact" or (within is not None and _is_small(conns[0], values))
+    table = partition_name(target.set_id)
+    text = search_statement(table, target.dimensions, pixels, exact=exact, sent=bool(readers))
+    if not readers:
+        with _looking(conn, limit, exact=exact):
             conn.execute(statement("insert_hits").format(search=text), values)
-        else:
-            text = search_statement(partition, target.dimensions, pixels, sent=True, exact=exact)
-            _keep(conn, values, reader.execute(text, {**values, **_patches(conn, values)}).fetchall())
+        return
+
+    def find(reader: Connection, patches: Json) -> list[tuple[Any, ...]]:
+        with _looking(reader, limit, exact=exact):
+            return reader.execute(text, {**values, **patches}).fetchall()
+
+    shares = _patches(conn, values, len(readers))
+    with ThreadPoolExecutor(len(readers)) as pool:
+        for hits in pool.map(find, readers, shares):
+            _keep(conn, values, hits)
+
+
+@contextmanager
+def _looking(conn: Connection, limit: int, *, exact: bool) -> Iterator[None]:
+    """Begin a transaction that looks through enough of an HNSW index for ``limit`` tiles, if it is to use one."""
+    with conn.transaction():
         if not exact:
-            (reader or conn).execute(statement("finish_hnsw"))
+            conn.execute(statement("prepare_hnsw"), {"ef_search": str(ef_search(limit))})
+        yield
+        if not exact:
+            conn.execute(statement("finish_hnsw"))
 
 
 def ef_search(limit: int) -> int:
@@ -82,17 +101,20 @@ def search_statement(
     )
 
 
-def _patches(conn: Connection, values: Json) -> Json:
-    """Return the patches of a query for one embedding set, column by column, as a replica is sent them."""
+def _patches(conn: Connection, values: Json, shares: int) -> list[Json]:
+    """Return the patches of a query for one embedding set, column by column, as they are sent: in so many shares."""
     rows = conn.execute(statement("patches_stored"), values).fetchall()
-    columns = zip(*rows, strict=True) if rows else ((),) * 6
     names = ("ids", "east", "north", "low", "high", "vectors")
-    sent = dict(zip(names, map(list, columns), strict=True))
-    return sent | {"vectors": [vector.to_text() for vector in sent["vectors"]]}
+    size = -(-len(rows) // shares)
+    sent = []
+    for part in (rows[i * size : (i + 1) * size] for i in range(shares)):
+        columns = dict(zip(names, map(list, zip(*part, strict=True)) if part else ([],) * 6, strict=True))
+        sent.append(columns | {"vectors": [vector.to_text() for vector in columns["vectors"]]})
+    return sent
 
 
 def _keep(conn: Connection, values: Json, hits: list[tuple[Any, ...]]) -> None:
-    """Store what a replica found: (patch_id, tile_id, rank, similarity, vote) each."""
+    """Store what was found elsewhere: (patch_id, tile_id, rank, similarity, vote) each."""
     with conn.cursor().copy(statement("copy_hits")) as copy:
         for hit in hits:
             copy.write_row((values["run_id"], values["query_id"], values["gallery_id"], *hit))

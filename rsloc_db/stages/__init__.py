@@ -45,7 +45,7 @@ def localize_query(
     embedder: Embedder,
     options: Options,
     lap: Callable[[str], None],
-    reader: Connection | None = None,
+    readers: Sequence[Connection] = (),
 ) -> Decision:
     """Localize one query and store every step of it.
 
@@ -58,7 +58,7 @@ def localize_query(
         embedder: the model of those sets.
         options: what the run's settings say.
         lap: called with a stage's name at its end, for the clock.
-        reader: a connection to a replica that searches in its stead; None where there is no replica.
+        readers: connections that search in its stead, at once; see ``db.search.search``.
     """
     levels = {(t.gallery_id, t.level) for t in targets}
     near = {key: reference for key, reference in references.items() if (key.gallery_id, key.level) in levels}
@@ -76,7 +76,7 @@ def localize_query(
                 lap("retrieve")
                 yield way, found, way == ways[-1]
                 continue
-            for all_widths in retrieve(conn, key, query, targets, embedder, options, reader):
+            for all_widths in retrieve(conn, key, query, targets, embedder, options, readers):
                 lap("retrieve")
                 agreeing = cliques(conn, key, targets, options)
                 lap("cliques")

@@ -11,8 +11,8 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from threading import local
 
@@ -28,7 +28,7 @@ from rsloc_db.models import Embedder
 from rsloc_db.queries import QueryFile, content_hash
 from rsloc_db.stages.localize import Desk, SearchSpace, localize_claimed, search_space
 from rsloc_db.stages.options import Options
-from rsloc_db.stages.workers import as_done, code_version, crew, worker_model
+from rsloc_db.stages.workers import as_done, code_version, crew, threads, worker_model
 from rsloc_db.types import Progress, Silent
 
 ARRIVAL_S = 10.0
@@ -136,7 +136,7 @@ def run_batch(
         hashed = embedder.weights_hash
         work = Work(labour.url, labour.read_url, run_id, model, hashed, options)
         space = space if reader is None else search_space(reader, embedder, options)
-        own = Desk(conn, reader, space, embedder, options, progress)
+        own = Desk(conn, () if reader is None else (reader,), space, embedder, options, progress)
         with _localizer(labour, own, len(waiting)) as localize:
             _work_off(localize, work, waiting, progress)
         runs.finish_run(conn, run_id)
@@ -163,11 +163,23 @@ def _localizer(labour: Labour, own: Desk, count: int) -> Iterator[Localizer]:
     workers = min(labour.workers, count)
     if not count or (labour.scheduler is None and workers == 1):
         # the last bits of a product of matrices depend on how many threads share it
-        with threadpool_limits(1, user_api="blas"):
-            yield partial(map, partial(_localize_one, own))
+        with threadpool_limits(1, user_api="blas"), _with_readers(own, labour) as desk:
+            yield partial(map, partial(_localize_one, desk))
     else:
         with crew(workers, labour.scheduler) as hands:
             yield partial(as_done, hands, localize_job)
+
+
+@contextmanager
+def _with_readers(desk: Desk, labour: Labour) -> Iterator[Desk]:
+    """Yield a desk at which as many connections search at once as the process has threads."""
+    count = threads()
+    with ExitStack() as stack:
+        readers = list(desk.readers)
+        while 1 < count > len(readers):
+            readers.append(stack.enter_context(closing(connect(labour.read_url or labour.url, autocommit=True))))
+            watch_session(readers[-1])
+        yield replace(desk, readers=tuple(readers))
 
 
 def _localize_one(desk: Desk, job: QueryJob) -> Outcome:
@@ -200,12 +212,12 @@ def _desk(work: Work) -> Desk:
     if getattr(_here, "work", None) != work:
         _leave_desk()
         conn = connect(work.url)
-        reader = connect(work.read_url, autocommit=True) if work.read_url else None
+        readers = (connect(work.read_url, autocommit=True),) if work.read_url else ()
         watch_session(conn)
         model = worker_model(work.model, work.weights_hash)
-        space = search_space(reader or conn, model, work.options)
+        space = search_space(*readers or (conn,), model, work.options)
         conn.commit()
-        _here.work, _here.desk = work, Desk(conn, reader, space, model, work.options, Silent())
+        _here.work, _here.desk = work, Desk(conn, readers, space, model, work.options, Silent())
     desk: Desk = _here.desk
     return desk
 
@@ -213,9 +225,8 @@ def _desk(work: Work) -> Desk:
 def _leave_desk() -> None:
     if getattr(_here, "work", None) is not None:
         _here.work, desk = None, _here.desk
-        desk.conn.close()
-        if desk.reader is not None:
-            desk.reader.close()
+        for conn in (desk.conn, *desk.readers):
+            conn.close()
 
 
 @contextmanager

@@ -50,15 +50,15 @@ class Desk:
 
     Attributes:
         conn: a connection, not in autocommit, that stores what is found.
-        reader: a connection to a replica, in autocommit, that the gallery is read from; None where there is none.
-        space: what is searched; its references read by ``reader``, else by ``conn``.
+        readers: connections in autocommit that search at once, to a replica if there is one; without any ``conn`` does.
+        space: what is searched; its references are read from the replica, too.
         embedder: the model of its embedding sets.
         options: what decides the result.
         progress: told of each stage that ends; processes of their own tell nobody.
     """
 
     conn: Connection
-    reader: Connection | None
+    readers: tuple[Connection, ...]
     space: SearchSpace
     embedder: Embedder
     options: Options
@@ -123,7 +123,7 @@ def localize_claimed(desk: Desk, key: Key, file: QueryFile) -> str | None:
             runs.set_query_size(conn, key.query_id, query.frame.width_px, query.frame.height_px)
             clock.last = time.perf_counter()
             targets = choose_levels(space.targets, query.frame.scale, options.levels)
-            localize_query(conn, key, query, targets, space.references, embedder, options, clock.lap, desk.reader)
+            localize_query(conn, key, query, targets, space.references, embedder, options, clock.lap, desk.readers)
         runs.finish_query(conn, key, "done", clock.seconds, _peak_memory_mb())
     except Exception as error:
         if isinstance(error, psycopg.OperationalError) and is_lost(error):

@@ -52,7 +52,7 @@ def retrieve(
     targets: Sequence[Target],
     embedder: Embedder,
     options: Options,
-    reader: Connection | None = None,
+    readers: Sequence[Connection] = (),
 ) -> Iterator[bool]:
     """Store the patches of a query and their nearest tiles in every target.
 
@@ -63,7 +63,7 @@ def retrieve(
         targets: embedding sets to search.
         embedder: the model of those sets.
         options: tiles a patch, most patches, and the polygon that the search is limited to.
-        reader: a connection to a replica that searches in its stead.
+        readers: connections that search in its stead, at once.
 
     Yields:
         After the widest windows and after each narrower width, whether it is the last one: those who have seen enough
@@ -78,9 +78,9 @@ def retrieve(
         if width > narrowest and len(found) >= ENOUGH_PATCHES and not options.free:
             done = [t for t in left if t.window_tiles >= width]
             left = [t for t in left if t.window_tiles < width]
-            _search(conn, key, query, searches(done, found, options), options, reader)
+            _search(conn, key, query, searches(done, found, options), options, readers)
             yield False
-    _search(conn, key, query, searches(left, found, options), options, reader)
+    _search(conn, key, query, searches(left, found, options), options, readers)
     yield True
 
 
@@ -90,10 +90,10 @@ def _search(
     query: Query,
     wanted: Iterable[tuple[Target, int]],
     options: Options,
-    reader: Connection | None,
+    readers: Sequence[Connection],
 ) -> None:
     for target, hits in wanted:
-        search(conn, key, target, query.frame.scale.pixels, limit=hits, within=options.within, reader=reader)
+        search(conn, key, target, query.frame.scale.pixels, limit=hits, within=options.within, readers=readers)
 
 
 def embedded(

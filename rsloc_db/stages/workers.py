@@ -48,7 +48,7 @@ AHEAD = 4
 """Jobs for each thread of a cluster that may be under way or wait, so that workers that join later find some."""
 
 MAX_THREADS = 4
-"""Threads of ``in_threads`` at most: each holds maps of its own, a few hundred MB of large queries."""
+"""Threads of a process at most: each holds maps of its own, a few hundred MB of large queries."""
 
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -148,16 +148,20 @@ def as_done(hands: Crew, function: Callable[[Job], Result], jobs: Iterable[Job])
             yield future.result()
 
 
-def in_threads(function: Callable[[Job], Result], jobs: Iterable[Job]) -> list[Result]:
-    """Return the results of jobs, in order, by as many threads as OpenCV may have, up to ``MAX_THREADS``.
+def threads() -> int:
+    """Return at how many places this process may look at once: one where it is a worker beside others."""
+    return min(cv2.getNumThreads(), MAX_THREADS)
 
-    A worker beside others has one. Of several errors the one is raised that is no mere consequence of another's having
+
+def in_threads(function: Callable[[Job], Result], jobs: Iterable[Job]) -> list[Result]:
+    """Return the results of jobs, in order, by several ``threads``.
+
+    Of several errors the one is raised that is no mere consequence of another's having
     ended the transaction that they share.
     """
-    threads = min(cv2.getNumThreads(), MAX_THREADS)
-    if threads == 1:
+    if threads() == 1:
         return [function(job) for job in jobs]
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         futures = [pool.submit(function, job) for job in jobs]
         wait_for(futures, return_when=FIRST_EXCEPTION)
         errors = [error for future in futures if future.done() and (error := future.exception()) is not None]

@@ -29,7 +29,7 @@ SELECT id, east_offset, north_offset, min_abs_lat_deg, max_abs_lat_deg, vector F
 WHERE run_id = %(run_id)s AND query_id = %(query_id)s AND level = %(level)s AND window_tiles = %(window_tiles)s;
 
 -- name: patches_sent
--- The same, sent along to a replica, which does not have them yet. Materialised, or a vector's text would be read anew
+-- The same, sent along to a connection that cannot see them yet. Materialised, or a vector's text would be read anew
 -- for every tile that the patch is compared with.
 WITH sent AS MATERIALIZED (
     SELECT id, east_offset, north_offset, min_abs_lat_deg, max_abs_lat_deg, vector::halfvec
@@ -43,7 +43,7 @@ INSERT INTO hit (run_id, query_id, patch_id, gallery_id, tile_id, rank, similari
 SELECT %(run_id)s, %(query_id)s, f.patch_id, %(gallery_id)s, f.tile_id, f.rank, f.similarity, f.vote FROM ({search}) f;
 
 -- name: copy_hits
--- Keep the tiles that a search on a replica found.
+-- Keep the tiles that other connections found.
 COPY hit (run_id, query_id, gallery_id, patch_id, tile_id, rank, similarity, vote) FROM STDIN;
 
 -- name: search_exact
