@@ -28,6 +28,7 @@ from rsloc_db.matching import (
 )
 from rsloc_db.stages.query import Query
 from rsloc_db.stages.reference import Box, Fit, Reference, References, footprint_box, resample, to_grid
+from rsloc_db.stages.workers import in_threads
 from rsloc_db.types import Floats, Pose
 
 MAX_SIDE_PX = 1500
@@ -89,13 +90,12 @@ def refine_fits(
     query: Query, fits: Sequence[Fit], references: References, *, trials: int, free: bool = False
 ) -> list[tuple[Fit, Refined]]:
     """Refine verified places; those where too few blocks match are left out. See ``refine``."""
-    found = []
-    for fit in fits:
-        reference = references[fit.candidate.key]
-        refined = refine(query.posed(fit.pose), fit.center, reference, trials=trials, free=free)
-        if refined is not None:
-            found.append((fit, refined))
-    return found
+
+    def refined(fit: Fit) -> Refined | None:
+        return refine(query.posed(fit.pose), fit.center, references[fit.candidate.key], trials=trials, free=free)
+
+    found = zip(fits, in_threads(refined, fits), strict=True)
+    return [(fit, place) for fit, place in found if place is not None]
 
 
 def refine(

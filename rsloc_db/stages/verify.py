@@ -77,13 +77,11 @@ def verify(query: Query, fits: Sequence[Fit], references: References, options: O
     Returns:
         The fits that are worth refining, best correlation first.
     """
-    found = []
     inside = [fit for fit in fits if is_within(fit.center, options.within)]
     distinct = _distinct(inside, references)
-    for fit in rivals(distinct[: _compared(query, distinct, references, options)]):
-        exact = compare_pixels(query, fit, references[fit.candidate.key])
-        if exact is not None:
-            found.append(exact)
+    best = rivals(distinct[: _compared(query, distinct, references, options)])
+    compared = in_threads(lambda fit: compare_pixels(query, fit, references[fit.candidate.key]), best)
+    found = [exact for exact in compared if exact is not None]
     return rivals(sorted(found, key=lambda f: -f.correlation)[: options.refined])
 
 
