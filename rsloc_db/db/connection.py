@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -21,6 +22,9 @@ _LOST = ("08", "53", "57P", "58")
 SQL_FOLDER = Path(__file__).parent / "sql"
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+
+# that a lost connection cannot be rolled back either, it would say beside the error that tells of the loss
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 def connect(url: str | None = None, *, autocommit: bool = False) -> Connection:

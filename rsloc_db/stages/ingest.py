@@ -33,6 +33,8 @@ BUILDS = 2
 """Indexes that are built at the same time."""
 TILE_BYTES, IMAGE_OVERHEAD_BYTES, VECTOR_OVERHEAD_BYTES = 520, 450, 90
 """Measured bytes a row beside its data: tile with its four indexes; image in its chunks; vector with its key."""
+MAP_BYTES = 2150
+"""Measured bytes a tile of gradient maps and their overviews, where tiles lie close together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,7 @@ class _Ingest:
         return None
 
     def _state_disk(self, levels: dict[int, int], gallery: Gallery | None) -> int:
-        """Say and return the bytes that tiles and vectors still missing will need, indexes included."""
+        """Say and return the bytes that tiles, vectors and maps still missing will need, indexes included."""
         needed, index = 0, self.options.index
         for level, rows in levels.items():
             known = galleries.count_tiles(self.conn, gallery.id, level)[0] if gallery else 0
@@ -357,7 +359,7 @@ def disk_needed(
         index: how the vectors are to be searched.
     """
     images = 0 if image_bytes is None else image_bytes + tiles * IMAGE_OVERHEAD_BYTES
-    return images + tiles * TILE_BYTES + vector_bytes(tiles, dimensions, len(windows), index)
+    return images + tiles * (TILE_BYTES + MAP_BYTES) + vector_bytes(tiles, dimensions, len(windows), index)
 
 
 def vector_bytes(tiles: int, dimensions: int, windows: int, index: IndexChoice = "auto") -> int:
