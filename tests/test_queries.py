@@ -166,6 +166,8 @@ def test_a_csv_that_says_what_a_pixel_is_states_the_scale(tmp_path: Path) -> Non
     assert {query.scale for query in read_queries([tmp_path / "set"], gsd_m=3)} == {Scale("ground", 3, 3)}
     problems = [query.problem for query in read_queries([tmp_path / "set"], pixels="ground")]
     assert problems[:2] == ["its pixels are degrees by its set's CSV, not ground: leave out --pixels", None]
+    (tmp_path / "set.csv").write_text("imgname,resolution,pixels\na.tif,0.05,degrees\nb.tif,,")
+    assert [query.scale for query in read_queries([tmp_path / "set"])][:2] == [Scale("degrees", 0.05, 0.05), file]
 
 
 @pytest.mark.parametrize(

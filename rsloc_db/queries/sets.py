@@ -10,7 +10,7 @@ from typing import cast, get_args
 from rsloc_db.errors import ImageError, QueryError
 from rsloc_db.queries.images import open_raster
 from rsloc_db.queries.scale import ScaleOptions, TableScale, check_level, find_scale
-from rsloc_db.queries.tables import read_table, unique_names
+from rsloc_db.queries.tables import columns, read_table, unique_names
 from rsloc_db.types import Pixels, Scale
 
 _TEXTS = (".csv", ".txt", ".md", ".json", ".geojson", ".html", ".pdf", ".log", ".yml", ".yaml", ".py", ".sh", ".db")
@@ -148,9 +148,12 @@ def _scales(query_set: QuerySet) -> dict[str, TableScale]:
     table = query_set.table
     if table is None:
         return {}
+    # a table that tells the size of pixels need not tell a level
+    sized = {"resolution", "pixels"} <= {*columns(table)}
+    rows = read_table(table, ("imgname",) if sized else ("imgname", "level"), ("level", "resolution", "pixels"))
     return {
         row["imgname"]: _scale(row, f"{table}, line {line}")
-        for line, row in unique_names(table, read_table(table, ("imgname", "level"), ("resolution", "pixels")))
+        for line, row in unique_names(table, rows)
         if query_set.only in (None, row["imgname"])
     }
 
