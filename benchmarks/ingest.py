@@ -1,6 +1,8 @@
 """What the phases of ingest take beside what they cannot be faster than, in one run: a table of times and ratios.
 
     python benchmarks/ingest.py out/small/Gallery/galleryL15.db --tiles 10000
+    python benchmarks/random_network.py out/random.onnx
+    python benchmarks/ingest.py out/small/Gallery/galleryL15.db --tiles 1000 --model onnx:out/random.onnx
 
 SOURCE is a ge_tiles file; --tiles takes so many of its rows. All is done in a database of its own, which is dropped at
 the end. Workers are started before the clock is. "Busy" is the share of the time that workers computed, or would have
@@ -19,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -111,8 +114,9 @@ def _index(url: str, sets: Sequence[embeddings.EmbeddingSet]) -> Took:
 class Bench:
     """The phases of one ingest, each with its floors, and the lines of the table."""
 
-    def __init__(self, url: str, conn: Connection, source: Path, hands: Crew, workers: int) -> None:
+    def __init__(self, url: str, conn: Connection, source: Path, hands: Crew, workers: int, model: str) -> None:
         self.url, self.conn, self.source, self.hands, self.workers = url, conn, source, hands, workers
+        self.model = model
         with closing(open_gallery(source)) as reader:
             self.level, self.rows = next(iter(reader.levels().items()))
 
@@ -120,10 +124,10 @@ class Bench:
         """Print the table."""
         print("| work | s | ms a tile | busy | workers' CPU s | floor | s | CPU s | ratio | of CPU |")
         print("|---|---|---|---|---|---|---|---|---|---|")
-        list(self.hands.pool.map(floors.wait_a_little, [2.0] * self.workers))
+        list(self.hands.pool.map(partial(floors.wait_a_little, self.model), [2.0] * self.workers))
         self._tiles()
         gallery = galleries.get_gallery(self.conn, "bench")
-        model = embedder(DEFAULT)
+        model = embedder(self.model)
         model_id = embeddings.register_model(self.conn, model.name, model.weights_hash, model.dimensions)
         sets = embeddings.ensure_sets(self.conn, gallery.id, model_id, [self.level], floors.WIDTHS)
         galleries.analyze(self.conn)
@@ -144,12 +148,14 @@ class Bench:
     def _windows(self, gallery: galleries.Gallery, sets: Sequence[embeddings.EmbeddingSet]) -> None:
         count = len(sets) * self.rows // self.workers
         pool, blocks = self.hands.pool, floors.blocks(self.source, self.level, FLOOR_BLOCK)
-        bare = _timed(lambda: list(pool.map(floors.embed_ready, [count] * self.workers)), self.workers)
-        loop = _timed(lambda: list(pool.map(floors.embed_tiles, blocks)), self.workers)
+        bare = _timed(
+            lambda: list(pool.map(partial(floors.embed_ready, self.model), [count] * self.workers)), self.workers
+        )
+        loop = _timed(lambda: list(pool.map(partial(floors.embed_tiles, self.model), blocks)), self.workers)
         self._line("  decode, cut, embed, no database", loop, "embedder's arithmetic", bare)
         took = _timed(
             lambda: embed_gallery(
-                self.conn, pool, self.url, gallery, sets, embedder(DEFAULT), DEFAULT,
+                self.conn, pool, self.url, gallery, sets, embedder(self.model), self.model,
                 ahead=self.hands.ahead, progress=Silent(),
             ),
             self.workers,
@@ -185,13 +191,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("--tiles", type=int)
+    parser.add_argument("--model", default=DEFAULT)
     arguments = parser.parse_args()
     workers = settings().workers
     with tempfile.TemporaryDirectory() as folder, database() as url:
         source = _part(arguments.source, arguments.tiles, Path(folder))
         with closing(connect(url, autocommit=True)) as conn, crew(workers) as hands:
-            bench = Bench(url, conn, source, hands, workers)
-            print(f"{bench.rows} tiles, {workers} processes, commit {commit()}\n")
+            bench = Bench(url, conn, source, hands, workers, arguments.model)
+            print(f"{bench.rows} tiles, model {arguments.model}, {workers} processes, commit {commit()}\n")
             bench.run()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from rsloc_db.correlation import gradient_maps
 from rsloc_db.db.galleries import Gallery, TileRow
 from rsloc_db.gallery import open_gallery
 from rsloc_db.grids import TILE_PX
-from rsloc_db.models import DEFAULT, embedder
+from rsloc_db.models import Embedder, embedder
 from rsloc_db.stages.embed import EMBED_BATCH, Neighbours
 from rsloc_db.stages.maps import BLOCK_TILES, CELL_PX, STEP, SURROUNDINGS_CELLS
 from rsloc_db.types import Tile
@@ -35,28 +36,34 @@ def blocks(source: Path, level: int, side: int) -> list[list[Tile]]:
     return list(found.values())
 
 
-def windows(tiles: Sequence[Tile]) -> list[NDArray[np.uint8]]:
+@cache
+def model_of(name: str) -> Embedder:
+    """Return a model, loaded once a process."""
+    return embedder(name)
+
+
+def windows(tiles: Sequence[Tile], model: Embedder) -> list[NDArray[np.uint8]]:
     """Decode tiles and cut their windows, whose neighbours are among them."""
     rows = [TileRow(i, tile.cell, tile.captured_at, tile.data) for i, tile in enumerate(tiles)]
-    model = embedder(DEFAULT)
     near, size_px = Neighbours(GALLERY, rows, model.grey), model.input_px
     walk = near.walk((0, 2 ** tiles[0].cell.level), (tiles[0].cell.row, tiles[-1].cell.row), max(WIDTHS) // 2)
     return [near.window(row, width, size_px) for row in walk for width in WIDTHS]
 
 
-def embed_ready(count: int) -> int:
+def embed_ready(name: str, count: int) -> int:
     """Embed ``count`` windows that are there already: the same batch of drawn ones again and again."""
-    noise = np.random.default_rng(0).integers(0, 256, (EMBED_BATCH, 12, 12), np.uint8)
-    model = embedder(DEFAULT)
+    model = model_of(name)
+    noise = np.random.default_rng(0).integers(0, 256, (EMBED_BATCH, 12, 12, 1 if model.grey else 3), np.uint8)
     ready = np.stack([cv2.resize(each, (model.input_px,) * 2, interpolation=cv2.INTER_CUBIC) for each in noise])
     for _ in range(0, count, EMBED_BATCH):
         model.embed(ready)
     return count
 
 
-def embed_tiles(tiles: Sequence[Tile]) -> int:
+def embed_tiles(name: str, tiles: Sequence[Tile]) -> int:
     """Decode tiles, cut their windows, embed them, and return how many."""
-    model, cut = embedder(DEFAULT), windows(tiles)
+    model = model_of(name)
+    cut = windows(tiles, model)
     for first in range(0, len(cut), EMBED_BATCH):
         model.embed(np.stack(cut[first : first + EMBED_BATCH]))
     return len(cut)
@@ -76,7 +83,7 @@ def map_tiles(tiles: Sequence[Tile]) -> int:
     return len(tiles)
 
 
-def wait_a_little(seconds: float) -> None:
+def wait_a_little(name: str, seconds: float) -> None:
     """Keep a worker, so that the pool starts another for the next job."""
-    embedder(DEFAULT)
+    model_of(name)
     time.sleep(seconds)
