@@ -24,6 +24,8 @@ from rsloc_db.types import Tile
 
 WIDTHS = (1, 3)
 """Windows of an ingest without options, in tiles."""
+model_of = cache(embedder)
+"""A model by its name, loaded once a process."""
 GALLERY = Gallery(0, "floor", "google_earth", "ge_tiles", "", "stored", "", "loading")
 
 
@@ -34,12 +36,6 @@ def blocks(source: Path, level: int, side: int) -> list[list[Tile]]:
         if isinstance(tile, Tile):
             found[tile.cell.row // side, tile.cell.column // side].append(tile)
     return list(found.values())
-
-
-@cache
-def model_of(name: str) -> Embedder:
-    """Return a model, loaded once a process."""
-    return embedder(name)
 
 
 def windows(tiles: Sequence[Tile], model: Embedder) -> list[NDArray[np.uint8]]:

@@ -147,19 +147,13 @@ def pooled(maps: GradientMaps, factor: int) -> GradientMaps:
     if factor == 1:
         return maps
     height, width = (n // factor for n in maps.cover.shape)
-    cover, weight = pooled_cover(maps.cover, factor)
+    share = averaged(maps.cover, factor)
+    cover = (share >= MIN_COVER).astype(np.float32)
     mean = np.empty((len(maps.maps), height, width), np.float32)
     for channel, out in zip(maps.maps, mean, strict=True):
         out[:] = averaged(channel, factor)
-    mean *= weight
+    mean *= cover / np.maximum(share, np.float32(1e-3))
     return GradientMaps(mean, cover)
-
-
-def pooled_cover(cover: NDArray[np.float32], factor: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the cover of averaged cells and what their means are to be multiplied by, (H // factor, W // factor)."""
-    share = averaged(cover, factor)
-    valid = (share >= MIN_COVER).astype(np.float32)
-    return valid, np.asarray(valid / np.maximum(share, np.float32(1e-3)), np.float32)
 
 
 def harmonics(maps: GradientMaps) -> GradientMaps:
@@ -180,11 +174,8 @@ def harmonics(maps: GradientMaps) -> GradientMaps:
     return GradientMaps(np.einsum("kc,chw->khw", basis.astype(np.float32), maps.maps), maps.cover)
 
 
-def averaged(values: NDArray[np.float32] | NDArray[np.uint8], factor: int) -> NDArray[np.float32]:
-    """Return the means of squares of cells, (H // factor, W // factor); a rest at the right and bottom is dropped.
-
-    Those of bytes are whole numbers.
-    """
+def averaged(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Return the means of squares of cells, (H // factor, W // factor); a rest at the right and bottom is dropped."""
     height, width = (n // factor for n in values.shape)
     if not height or not width:
         return np.zeros((height, width), np.float32)

@@ -39,25 +39,16 @@ class BlockKey:
     """A block of a layer of a gallery level, see ``LayerKey``.
 
     Attributes:
-        gallery_id: the gallery.
-        level: its level.
-        layer: which date.
+        of: the layer.
         pool: cells a side that are averaged into one: 1, or more in an overview, whose blocks cover as many more tiles.
         column: column of its first tile, by tiles a side.
         row: likewise.
     """
 
-    gallery_id: int
-    level: int
-    layer: int
+    of: LayerKey
     pool: int
     column: int
     row: int
-
-    @property
-    def of(self) -> LayerKey:
-        """The layer that it is part of."""
-        return LayerKey(self.gallery_id, self.level, self.layer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +76,9 @@ def pending_blocks(
     """
     values = {"gallery_id": gallery_id, "level": level, "pool": pool, "side": side, "layers": layers}
     rows = conn.execute(statement("pending_gradient_blocks"), values)
-    return [(BlockKey(gallery_id, level, layer, pool, column, row), tiles) for row, column, layer, tiles in rows]
+    return [
+        (BlockKey(LayerKey(gallery_id, level, layer), pool, column, row), tiles) for row, column, layer, tiles in rows
+    ]
 
 
 def count_layers(conn: Connection, gallery_id: int, level: int) -> int:

@@ -61,6 +61,7 @@ def search(
 
     shares = _patches(conn, values, len(readers))
     with ThreadPoolExecutor(len(readers)) as pool:
+        # fewer shares than connections where there are few patches
         for hits in pool.map(find, readers, shares):
             _keep(conn, values, hits)
 
@@ -102,13 +103,13 @@ def search_statement(
 
 
 def _patches(conn: Connection, values: Json, shares: int) -> list[Json]:
-    """Return the patches of a query for one embedding set, column by column, as they are sent: in so many shares."""
+    """Return the patches of a query for one embedding set, column by column as they are sent, in so many shares."""
     rows = conn.execute(statement("patches_stored"), values).fetchall()
     names = ("ids", "east", "north", "low", "high", "vectors")
-    size = -(-len(rows) // shares)
+    size = max(-(-len(rows) // shares), 1)
     sent = []
-    for part in (rows[i * size : (i + 1) * size] for i in range(shares)):
-        columns = dict(zip(names, map(list, zip(*part, strict=True)) if part else ([],) * 6, strict=True))
+    for first in range(0, len(rows), size):
+        columns = dict(zip(names, map(list, zip(*rows[first : first + size], strict=True)), strict=True))
         sent.append(columns | {"vectors": [vector.to_text() for vector in columns["vectors"]]})
     return sent
 

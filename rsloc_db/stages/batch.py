@@ -163,7 +163,7 @@ def _localizer(labour: Labour, own: Desk, count: int) -> Iterator[Localizer]:
     workers = min(labour.workers, count)
     if not count or (labour.scheduler is None and workers == 1):
         # the last bits of a product of matrices depend on how many threads share it
-        with threadpool_limits(1, user_api="blas"), _with_readers(own, labour) as desk:
+        with threadpool_limits(1, user_api="blas"), _with_readers(own, labour, count) as desk:
             yield partial(map, partial(_localize_one, desk))
     else:
         with crew(workers, labour.scheduler) as hands:
@@ -171,12 +171,12 @@ def _localizer(labour: Labour, own: Desk, count: int) -> Iterator[Localizer]:
 
 
 @contextmanager
-def _with_readers(desk: Desk, labour: Labour) -> Iterator[Desk]:
-    """Yield a desk at which as many connections search at once as the process has threads."""
-    count = threads()
+def _with_readers(desk: Desk, labour: Labour, count: int) -> Iterator[Desk]:
+    """Yield a desk at which as many connections search at once as the process has threads, if there is work for it."""
+    wanted = threads() if count else 0
     with ExitStack() as stack:
         readers = list(desk.readers)
-        while 1 < count > len(readers):
+        while 1 < wanted > len(readers):
             readers.append(stack.enter_context(closing(connect(labour.read_url or labour.url, autocommit=True))))
             watch_session(readers[-1])
         yield replace(desk, readers=tuple(readers))

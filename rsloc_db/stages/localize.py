@@ -6,7 +6,7 @@ import logging
 import resource
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -94,9 +94,9 @@ def search_space(conn: Connection, embedder: Embedder, options: Options) -> Sear
 def _references(conn: Connection, target: Target) -> Iterator[tuple[LayerKey, Reference]]:
     """Yield a gallery level as it looked at each date that it has maps of, the newest first."""
     gallery, newest = get_gallery(conn, target.gallery), LayerKey(target.gallery_id, target.level)
-    for layer, maps in enumerate(layers_of(conn, newest, count_layers(conn, target.gallery_id, target.level))):
-        load = partial(load_mosaic, conn, gallery, target.level, layer=layer)
-        yield replace(newest, layer=layer), Reference(grids.grid(target.grid), target.level, load, maps)
+    for maps in layers_of(conn, newest, count_layers(conn, target.gallery_id, target.level)):
+        load = partial(load_mosaic, conn, gallery, target.level, layer=maps.key.layer)
+        yield maps.key, Reference(grids.grid(target.grid), target.level, load, maps)
 
 
 def usual_level(conn: Connection, embedder: Embedder, options: Options) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from threading import Lock
+from threading import RLock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,14 +117,22 @@ def pools(level: int) -> list[int]:
 
 def block_bounds(grid_name: str, key: BlockKey) -> Bounds:
     """Return the box that a block covers, in degrees."""
-    side = BLOCK_TILES * key.pool
-    last = min(side, 2**key.level) - 1
-    first_column, first_row = key.column * side, key.row * side
-    upper = cell_bounds(grid(grid_name), Cell(key.level, first_column, first_row))
-    lower = cell_bounds(grid(grid_name), Cell(key.level, first_column + last, first_row + last))
+    columns, rows = _tiles_of(key)
+    upper, lower = (
+        cell_bounds(grid(grid_name), Cell(key.of.level, column, row)) for column, row in zip(columns, rows, strict=True)
+    )
     # the quadtree of degrees reaches beyond the poles
     north, south = min(upper.north_deg, 90.0), max(lower.south_deg, -90.0)
     return Bounds(upper.west_deg, south, lower.east_deg, north)
+
+
+def _tiles_of(key: BlockKey) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the first and last column and the first and last row of a block's tiles."""
+    side = BLOCK_TILES * key.pool
+    # levels 0 to 2 have fewer tiles than a block
+    last = min(side, 2**key.of.level) - 1
+    column, row = key.column * side, key.row * side
+    return (column, column + last), (row, row + last)
 
 
 def map_block(job: MapJob) -> tuple[bytes, bytes]:
@@ -133,17 +141,13 @@ def map_block(job: MapJob) -> tuple[bytes, bytes]:
     if key.pool == 1:
         maps, cover = _of_tiles(conn, job.gallery, key)
     else:
-        maps, cover = layers_of(conn, key.of, key.layer + 1)[-1].averaged((key.column, key.row), key.pool)
+        maps, cover = layers_of(conn, key.of, key.of.layer + 1)[-1].averaged((key.column, key.row), key.pool)
     return maps.tobytes(), np.packbits(cover).tobytes()
 
 
 def _of_tiles(conn: Connection, gallery: Gallery, key: BlockKey) -> Block:
-    column, row = key.column * BLOCK_TILES, key.row * BLOCK_TILES
-    last = min(BLOCK_TILES, 2**key.level) - 1
-    box = (column, column + last), (row, row + last)
-    pixels = load_mosaic(conn, gallery, key.level, *box, STEP, key.layer, grey=True)
+    pixels = load_mosaic(conn, gallery, key.of.level, *_tiles_of(key), STEP, key.of.layer, grey=True)
     found = gradient_maps(*pixels, CELL_PX // STEP, surroundings_cells=SURROUNDINGS_CELLS)
-    # levels 0 to 2 have fewer tiles than a block
     rest = [(0, BLOCK_CELLS - n) for n in found.cover.shape]
     return _as_int8(np.pad(found.maps, [(0, 0), *rest])), np.pad(found.cover, rest) > 0
 
@@ -166,22 +170,22 @@ class StoredMaps:
 
     Args:
         conn: a connection.
-        key: which maps.
+        key: which maps; an attribute, too.
         below: those of the newer date, which stand in where no cell of a block has another.
     """
 
     def __init__(self, conn: Connection, key: LayerKey, below: StoredMaps | None = None) -> None:
-        self._conn, self._key, self._below = conn, key, below
+        self._conn, self.key, self._below = conn, key, below
         self._listed: dict[str | None, list[Place]] = {}
         self._kept: dict[int, OrderedDict[Place, Block | None]] = defaultdict(OrderedDict)
-        # one store for all dates, and several threads may read
-        self._lock: Lock = below._lock if below else Lock()
+        # one store for all dates, and several threads may read; an overview is averaged while it is fetched
+        self._lock: RLock = below._lock if below else RLock()
         self._spectra: dict[tuple[int, ...], Spectra] = below._spectra if below else {}
 
     def blocks(self, within: str | None) -> list[Place]:
         """Return (column, row) of all blocks, or of those that touch a polygon (GeoJSON)."""
         if within not in self._listed:
-            self._listed[within] = blocks.list_blocks(self._conn, self._key, within)
+            self._listed[within] = blocks.list_blocks(self._conn, self.key, within)
         return self._listed[within]
 
     def cells(self, left: int, top: int, width: int, height: int, pool: int = 1) -> GradientMaps:
@@ -198,8 +202,12 @@ class StoredMaps:
         keys = self._on_earth(wanted, pool)
         with self._lock:
             found = self._fetch(keys, pool)
-        placed = [(place, found[key]) for place, key in zip(wanted, keys, strict=True)]
-        return _pasted(placed, left, top, width, height)
+        maps, cover = np.zeros((ORIENTATIONS, height, width), np.int8), np.zeros((height, width), np.float32)
+        for (column, row), key in zip(wanted, keys, strict=True):
+            block = found[key]
+            if block is not None:
+                _paste((maps, cover), block, column * BLOCK_CELLS - left, row * BLOCK_CELLS - top)
+        return GradientMaps(np.multiply(maps, np.float32(1 / 127)), cover)
 
     def spectra(self, left: int, top: int, width: int, height: int, pool: int, shape: tuple[int, int]) -> Spectra:
         """Return the transform of the maps of a box of cells, which is kept for queries to come while there is room.
@@ -212,7 +220,7 @@ class StoredMaps:
             pool: cells a side that are averaged into one, see ``pools``.
             shape: rows and columns, of averaged cells, to pad to.
         """
-        key = (pool, self._key.layer, left, top, width, height, *shape)
+        key = (pool, self.key.layer, left, top, width, height, *shape)
         kept = self._spectra.get(key)
         if kept is not None:
             return kept
@@ -241,18 +249,13 @@ class StoredMaps:
         return frozenset(self.blocks(None))
 
     def _on_earth(self, wanted: Sequence[Place], pool: int) -> list[Place]:
-        around = max(2**self._key.level // (BLOCK_TILES * pool), 1)
+        around = max(2**self.key.level // (BLOCK_TILES * pool), 1)
         return [(column % around, row) for column, row in wanted]
 
     def averaged(self, place: Place, pool: int) -> Block:
         """Return a block of an overview, from the blocks that it is to be made from."""
-        with self._lock:
-            return self._averaged(place, pool)
-
-    def _averaged(self, place: Place, pool: int) -> Block:
-        parts = self._fetch(_parts(place), pool // 2)
         side = 2 * BLOCK_CELLS
-        maps = pooled(_pasted(parts.items(), place[0] * side, place[1] * side, side, side), 2)
+        maps = pooled(self.cells(place[0] * side, place[1] * side, side, side, pool // 2), 2)
         return _as_int8(maps.maps), maps.cover > 0
 
     def _fetch(self, wanted: Sequence[Place], pool: int) -> dict[Place, Block | None]:
@@ -267,7 +270,7 @@ class StoredMaps:
         kept = self._kept[pool]
         missing = sorted({key for key in wanted if key not in kept})
         if missing:
-            found = {(b.column, b.row): unpack(b) for b in blocks.read_blocks(self._conn, self._key, pool, missing)}
+            found = {(b.column, b.row): unpack(b) for b in blocks.read_blocks(self._conn, self.key, pool, missing)}
             kept.update((key, found.get(key)) for key in missing)
             if pool > 1:
                 kept.update(self._not_made_yet([key for key in missing if key not in found], pool))
@@ -283,7 +286,7 @@ class StoredMaps:
         parts = {key: _parts(key) for key in wanted}
         there = self._of_date([part for each in parts.values() for part in each], pool // 2)
         made = [key for key, each in parts.items() if any(there[part] is not None for part in each)]
-        return {key: self._averaged(key, pool) for key in made}
+        return {key: self.averaged(key, pool) for key in made}
 
 
 def layers_of(conn: Connection, newest: LayerKey, count: int) -> list[StoredMaps]:
@@ -309,15 +312,6 @@ def _blocks_of(left: int, top: int, width: int, height: int) -> list[Place]:
 def _parts(place: Place) -> list[Place]:
     """Return the four blocks that one of the next overview is made from."""
     return [(2 * place[0] + x, 2 * place[1] + y) for x in (0, 1) for y in (0, 1)]
-
-
-def _pasted(found: Iterable[tuple[Place, Block | None]], left: int, top: int, width: int, height: int) -> GradientMaps:
-    """Return the maps of a box of cells out of its blocks; cells without any are empty."""
-    maps, cover = np.zeros((ORIENTATIONS, height, width), np.int8), np.zeros((height, width), np.float32)
-    for (column, row), block in found:
-        if block is not None:
-            _paste((maps, cover), block, column * BLOCK_CELLS - left, row * BLOCK_CELLS - top)
-    return GradientMaps(np.multiply(maps, np.float32(1 / 127)), cover)
 
 
 def _paste(out: tuple[NDArray[np.int8], NDArray[np.float32]], block: Block, left: int, top: int) -> None:

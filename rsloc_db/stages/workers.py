@@ -156,8 +156,8 @@ def threads() -> int:
 def in_threads(function: Callable[[Job], Result], jobs: Iterable[Job]) -> list[Result]:
     """Return the results of jobs, in order, by several ``threads``.
 
-    Of several errors the one is raised that is no mere consequence of another's having
-    ended the transaction that they share.
+    Of several errors the one is raised that is no mere consequence of another's having ended the transaction that they
+    share.
     """
     if threads() == 1:
         return [function(job) for job in jobs]
