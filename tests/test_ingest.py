@@ -314,7 +314,7 @@ def test_a_dead_worker_is_one_line_and_a_rerun_resumes(
     # the model of the workers ends its process
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     with pytest.raises(WorkerError, match="worker process died"):
-        ingest(land, model="deadly:Deadly")
+        ingest(land, model="deadly:Deadly", workers=2)
     assert galleries.get_gallery(conn, "land").status == "loading"
     conn.commit()
     assert ingest(land).embedded == 72

@@ -29,7 +29,7 @@ from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Thread, local
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 from psycopg.errors import InFailedSqlTransaction
@@ -61,9 +61,13 @@ _ENVIRONMENT = {
 and clear it anew, which takes a third of the default embedder's time: so much may be kept."""
 
 
+_here = local()
+"""What a worker's thread keeps: its connection."""
+
+
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """Worker processes, here or on other machines.
+    """Workers: this process, others beside it, or those of other machines.
 
     Attributes:
         pool: takes functions of this package and what they work on.
@@ -76,13 +80,13 @@ class Crew:
 
 @contextmanager
 def crew(workers: int, scheduler: str | None = None) -> Iterator[Crew]:
-    """Yield worker processes: ``workers`` of this machine, or those of a Dask scheduler.
+    """Yield workers: ``workers`` processes of this machine, where one is this one itself, or those of a Dask scheduler.
 
     Raises:
         WorkerError: a worker died, or the scheduler cannot be reached.
     """
     if scheduler is None:
-        with worker_pool(workers) as pool:
+        with worker_pool(workers) if workers > 1 else _own_thread() as pool:
             yield Crew(pool, workers + 2)
     else:
         from rsloc_db.stages.cluster import dask_pool  # here, because Dask is optional
@@ -101,6 +105,23 @@ class _Pool(ProcessPoolExecutor):
             return super().submit(function, *args, **kwargs)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _own_thread() -> Iterator[ThreadPoolExecutor]:
+    """Yield a thread of this process, which computes as a worker would while the caller waits for the database."""
+    held: list[dict[str, Any]] = []
+    pool = ThreadPoolExecutor(1, initializer=lambda: held.append(vars(_here)))
+    before = cv2.getNumThreads()
+    try:
+        with threadpool_limits(1):
+            cv2.setNumThreads(1)
+            yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        cv2.setNumThreads(before)
+        for conn in (each["conn"] for each in held if "conn" in each):
+            conn.close()
 
 
 @contextmanager
@@ -169,9 +190,6 @@ def in_threads(function: Callable[[Job], Result], jobs: Iterable[Job]) -> list[R
             pool.shutdown(cancel_futures=True)
             raise min(errors, key=lambda error: isinstance(error, InFailedSqlTransaction))
         return [future.result() for future in futures]
-
-
-_here = local()
 
 
 def worker_connection(url: str) -> Connection:
