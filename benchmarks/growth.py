@@ -27,7 +27,7 @@ import rsloc_db
 from rsloc_db.db import server
 from rsloc_db.db.connection import connect
 from rsloc_db.queries import read_queries
-from rsloc_db.stages.options import Retrieval
+from rsloc_db.types import Retrieval
 
 WAYS: tuple[Retrieval, ...] = ("knn", "exhaustive")
 SEARCH = """

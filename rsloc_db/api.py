@@ -21,8 +21,8 @@ from rsloc_db.models import DEFAULT, embedder
 from rsloc_db.queries import read_queries
 from rsloc_db.stages.batch import Labour, run_batch
 from rsloc_db.stages.localize import usual_level
-from rsloc_db.stages.options import Options, Retrieval, Rotation
-from rsloc_db.types import Json, Pixels, Progress, Silent
+from rsloc_db.stages.options import Options
+from rsloc_db.types import Json, Pixels, Progress, Retrieval, Rotation, Silent
 
 MAX_GSD_FACTOR = 4.0
 """Greatest factor by which a stated scale may be wrong: the number of zooms to try grows with its logarithm."""

@@ -21,6 +21,15 @@ Floats = NDArray[np.float64]
 Pixels = Literal["mercator", "ground", "degrees"]
 """What a query's pixel is: a step in Web Mercator metres, in metres on the ground, or in degrees (plate carree)."""
 
+Retrieval = Literal["knn", "exhaustive", "auto"]
+"""How candidates are found: by patches and cliques, over all of the gallery's maps, or by both in turn."""
+
+Rotation = Literal["north_up", "free"]
+"""What is known of a query's turn."""
+
+IndexChoice = Literal["auto", "exact", "hnsw"]
+"""How vectors are searched; ``auto`` goes by their number."""
+
 Verdict = Literal["accepted", "ambiguous", "not_here", "failed"]
 
 

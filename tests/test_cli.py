@@ -21,7 +21,6 @@ from rasters import write
 from world import HOME, World
 
 import rsloc_db
-from rsloc_db.cli import evaluate
 from rsloc_db.db.connection import Connection
 
 PROGRAM = [sys.executable, "-c", "from rsloc_db.cli import main; main()"]
@@ -88,7 +87,7 @@ def test_a_mistake_of_ours_is_one_line_unless_debug_is_asked_for(
     def broken(run: int | None) -> None:
         raise ZeroDivisionError(f"of run {run}")
 
-    monkeypatch.setattr(evaluate, "evaluate_run", broken)
+    monkeypatch.setattr(rsloc_db, "evaluate", broken)
     assert run(monkeypatch, "evaluate", "7") == 1
     assert "ZeroDivisionError: of run 7; `rsloc-db --debug ...`" in _error(capsys)
     with pytest.raises(ZeroDivisionError):
@@ -107,6 +106,13 @@ def test_exit_codes_and_completion_are_in_the_help(
     shown = capsys.readouterr().out
     for expected in ("--install-completion", "Exit codes: 0 done; 1", "130 interrupted", "rsloc-db demo"):
         assert expected in " ".join(shown.split())
+
+
+def test_help_comes_at_once() -> None:
+    heavy = {"cv2", "psycopg", "pydantic", "pyproj", "rasterio", "scipy", "shapely", "sqlalchemy"}
+    code = f"import sys, rsloc_db.cli; print(*{heavy} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_progress_goes_to_stderr_and_quiet_silences_it(

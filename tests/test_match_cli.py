@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 import rsloc_db
 from rsloc_db.cli import app, main
 from rsloc_db.errors import ImageError, MatchError
+from rsloc_db.registration import SCALES, TURNS_DEG
 from rsloc_db.synthetic import land
 from rsloc_db.types import Floats, Image
 
@@ -212,3 +213,9 @@ def test_features_are_followed_as_well(winter: Path, summer: Path, true: Floats)
     assert found["verdict"] == "matched"
     np.testing.assert_allclose(np.array(found["matrix"])[:, :2], true[:, :2], atol=0.01)
     assert found == rsloc_db.match(winter, summer, features="sift").as_dict()
+
+
+def test_help_states_what_is_searched_if_nothing_is_said() -> None:
+    shown = " ".join(CliRunner().invoke(app, ["match", "--help"], terminal_width=200).stdout.split())
+    for low, high in (SCALES, TURNS_DEG):
+        assert f"[default: ({low:g} {high:g})]" in shown

@@ -1,4 +1,7 @@
-"""The command line: parse, call, print. Results go to stdout, progress and errors to stderr."""
+"""The command line: parse, call, print. Results go to stdout, progress and errors to stderr.
+
+What a command works with is loaded when it runs, so that help and errors come at once.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import os
 import sys
 from typing import NoReturn
 
-import psycopg
 import typer
 from rich.text import Text
 
@@ -117,6 +119,8 @@ def _fail(error: Exception) -> NoReturn:
         if str(error):  # without words to complain of, the help has been printed
             _print_error(_usage(error))
         sys.exit(2)
+    import psycopg
+
     if isinstance(error, RslocError):
         _print_error(str(error))
         sys.exit(error.exit_code)

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from rsloc_db.cli.common import examples, print_json, progress, stdout
-from rsloc_db.db import server
 from rsloc_db.types import Json
 
 app = typer.Typer(
@@ -27,6 +26,8 @@ Replace = Annotated[bool, typer.Option("--replace", help="Overwrite what is ther
 @app.command(epilog=examples("rsloc-db db start"))
 def start() -> None:
     """Start the embedded server, making it first where there is none; it goes on after this command ends."""
+    from rsloc_db.db import server
+
     if server.own_url():
         stdout.print("RSLOC_DATABASE_URL names your own server: nothing to start")
         return
@@ -41,12 +42,16 @@ def start() -> None:
 @app.command(epilog=examples("rsloc-db db stop"))
 def stop() -> None:
     """Stop the embedded server. Sessions are ended and their open transactions undone; nothing committed is lost."""
+    from rsloc_db.db import server
+
     stdout.print("stopped" if server.stop() else "it did not run")
 
 
 @app.command(epilog=examples("rsloc-db db status", "rsloc-db db status --json"))
 def status(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """Tell which server is used, whether it runs, its versions, where the data lie, and what to beware of."""
+    from rsloc_db.db import server
+
     found = server.status()
     if json:
         print_json(found)
@@ -84,7 +89,7 @@ def upgrade() -> None:
 
     Back up first: `rsloc-db db backup before.dump`.
     """
-    from rsloc_db.db import schema
+    from rsloc_db.db import schema, server
     from rsloc_db.db.connection import connect
     from rsloc_db.db.galleries import list_galleries
 
@@ -100,6 +105,8 @@ def upgrade() -> None:
 @app.command(epilog=examples('psql "$(rsloc-db db url)"'))
 def url() -> None:
     """Print the database's URL WITH ITS PASSWORD, for other programs: psql "$(rsloc-db db url)", QGIS, SQLAlchemy."""
+    from rsloc_db.db import server
+
     typer.echo(server.database_url())
 
 
@@ -113,6 +120,8 @@ def psql(
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGS]...", help="Arguments for psql.")] = None,
 ) -> None:
     """Open psql on the database. What follows goes to psql, and its exit code comes back."""
+    from rsloc_db.db import server
+
     raise typer.Exit(server.psql(arguments or []))
 
 
@@ -122,6 +131,8 @@ def backup(
     replace: Replace = False,
 ) -> None:
     """Write the whole database into one file (pg_dump's custom format) while others go on working."""
+    from rsloc_db.db import server
+
     server.backup(file, replace=replace)
     stdout.print(f"{file}: {file.stat().st_size / 1e6:,.1f} MB")
 
@@ -135,6 +146,8 @@ def restore(
 
     Without --replace the database must be empty. Run `rsloc-db db upgrade` afterwards if the backup is older.
     """
+    from rsloc_db.db import server
+
     with progress() as bar:
         server.restore(file, replace=replace, progress=bar)
     stdout.print(f"{file} is restored")

@@ -13,7 +13,6 @@ from rich.table import Table
 
 from rsloc_db.cli import common
 from rsloc_db.cli.evaluate import evaluate
-from rsloc_db.db import server
 from rsloc_db.types import Json
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def demo(
     The database server is started, and made if there is none; what an earlier demo has done is not done again.
     """
     from rsloc_db import demo as package_demo
-    from rsloc_db.db import schema
+    from rsloc_db.db import schema, server
     from rsloc_db.export import draw_map
 
     began = time.monotonic()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table as RichTable
 
+import rsloc_db
 from rsloc_db.cli.common import examples, print_json, stdout
-from rsloc_db.evaluation import compare as compare_runs
-from rsloc_db.evaluation import evaluate as evaluate_run
-from rsloc_db.export import tables
-from rsloc_db.export.tables import Table, number
+
+if TYPE_CHECKING:
+    from rsloc_db.export.tables import Table
 
 EVALUATE_EXAMPLES = examples("rsloc-db evaluate", "rsloc-db evaluate 3 --queries", "rsloc-db evaluate 3 --json")
 COMPARE_EXAMPLES = examples("rsloc-db compare 3 4", "rsloc-db compare 3 4 --json")
@@ -24,7 +24,9 @@ def evaluate(
     json: AsJson = False,
 ) -> None:
     """Judge a run against the truth that is loaded (see `rsloc-db truth load`)."""
-    found = evaluate_run(run)
+    from rsloc_db.export import tables
+
+    found = rsloc_db.evaluate(run)
     if json:
         print_json(found.as_dict() | ({"per_query": found.queries} if queries else {}))
         return
@@ -49,7 +51,9 @@ def compare(
     json: AsJson = False,
 ) -> None:
     """Compare two runs query by query: what RUN_B gained and lost against RUN_A."""
-    rows = compare_runs(run_a, run_b)
+    from rsloc_db.export.tables import Table, number
+
+    rows = rsloc_db.compare(run_a, run_b)
     counts = {outcome: sum(row["outcome"] == outcome for row in rows) for outcome in ("gained", "lost")}
     if json:
         print_json({"run_a": run_a, "run_b": run_b, **counts, "queries": rows})

@@ -5,18 +5,19 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+import rsloc_db
 from rsloc_db.cli import common
-from rsloc_db.db import embeddings, galleries
-from rsloc_db.db.connection import Connection, connect, require_schema
-from rsloc_db.db.galleries import GalleryOverview
-from rsloc_db.db.indexes import IndexChoice
 from rsloc_db.models import DEFAULT, MODELS
-from rsloc_db.stages.ingest import IngestSummary, index_gallery
-from rsloc_db.stages.ingest import ingest as run_ingest
+from rsloc_db.types import IndexChoice
+
+if TYPE_CHECKING:
+    from rsloc_db.db.connection import Connection
+    from rsloc_db.db.galleries import GalleryOverview
+    from rsloc_db.stages.ingest import IngestSummary
 
 app = typer.Typer(
     help="List, show and delete galleries, and what models made of them.",
@@ -58,7 +59,7 @@ def ingest(
 ) -> None:
     """Load tiles into a gallery, embed and index them. Run it again to go on after a stop; another PATH extends it."""
     with common.progress(quiet=quiet) as progress:
-        summary = run_ingest(
+        summary = rsloc_db.ingest(
             path,
             name=name,
             level=level,
@@ -93,6 +94,8 @@ def list_galleries(context: typer.Context, as_json: Json = False) -> None:
     """List all galleries."""
     if context.invoked_subcommand is not None:
         return
+    from rsloc_db.db import galleries
+
     with closing(_connect()) as conn:
         found = galleries.list_galleries(conn)
     if as_json:
@@ -107,6 +110,8 @@ def list_galleries(context: typer.Context, as_json: Json = False) -> None:
 @app.command(epilog=common.examples("rsloc-db galleries show france"))
 def show(name: Name, as_json: Json = False) -> None:
     """Show a gallery and the tiles that were skipped."""
+    from rsloc_db.db import galleries
+
     with closing(_connect()) as conn:
         gallery = galleries.get_gallery(conn, name)
         overview = next(each for each in galleries.list_galleries(conn) if each.name == name)
@@ -125,6 +130,8 @@ def show(name: Name, as_json: Json = False) -> None:
 @app.command(epilog=common.examples("rsloc-db galleries delete france", "rsloc-db galleries delete france --yes"))
 def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
     """Delete a gallery with its tiles, images and embeddings; results of runs on it stay."""
+    from rsloc_db.db import galleries
+
     with closing(_connect()) as conn, galleries.lock(conn, name):
         gallery = galleries.get_gallery(conn, name)
         if not yes:
@@ -144,6 +151,8 @@ def drop_model(
 
     Runs that searched it stay too, but can no longer be evaluated: their queries count as unlabelled.
     """
+    from rsloc_db.db import embeddings, galleries
+
     with closing(_connect()) as conn, galleries.lock(conn, name):
         gallery = galleries.get_gallery(conn, name)
         if not yes:
@@ -160,6 +169,8 @@ def index(
     as_json: Json = False,
 ) -> None:
     """Build a gallery's indexes anew, of another kind or after an upgrade of pgvector; searches go on meanwhile."""
+    from rsloc_db.stages.ingest import index_gallery
+
     if kind not in get_args(IndexChoice):
         raise typer.BadParameter(f"expected {' or '.join(get_args(IndexChoice))}", param_hint="--index")
     with common.progress(quiet=quiet) as progress:
@@ -172,6 +183,8 @@ def index(
 
 
 def _connect() -> Connection:
+    from rsloc_db.db.connection import connect, require_schema
+
     conn = connect(autocommit=True)
     require_schema(conn)
     return conn

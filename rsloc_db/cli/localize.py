@@ -12,8 +12,7 @@ from rich.text import Text
 from rsloc_db.cli import common
 from rsloc_db.cli.feature_options import FeatureModelOption, FeaturesOption, LightGlueOption
 from rsloc_db.models import DEFAULT
-from rsloc_db.stages.options import Retrieval, Rotation
-from rsloc_db.types import Json, Pixels
+from rsloc_db.types import Json, Pixels, Retrieval, Rotation
 
 EXAMPLES = common.examples(
     "rsloc-db localize scene.tif",

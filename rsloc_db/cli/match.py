@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+import rsloc_db
 from rsloc_db.cli.common import examples, print_json, stdout
 from rsloc_db.cli.feature_options import FeatureModelOption, FeaturesOption, LightGlueOption
-from rsloc_db.registration import SCALES, TURNS_DEG
 from rsloc_db.types import Json
 
 EXAMPLES = examples(
@@ -22,11 +22,13 @@ def match(
     a: Annotated[Path, typer.Argument(help="Image that is brought onto the other.")],
     b: Annotated[Path, typer.Argument(help="The other image.")],
     scale: Annotated[
-        tuple[float, float], typer.Option(help="Least and greatest scale to search: pixels of B for each of A.")
-    ] = SCALES,
+        tuple[float, float] | None,
+        typer.Option(help="Least and greatest scale to search: pixels of B for each of A.", show_default="0.3 3.5"),
+    ] = None,
     turn: Annotated[
-        tuple[float, float], typer.Option(help="Least and greatest turn to search, degrees clockwise.")
-    ] = TURNS_DEG,
+        tuple[float, float] | None,
+        typer.Option(help="Least and greatest turn to search, degrees clockwise.", show_default="-180 180"),
+    ] = None,
     features: FeaturesOption = None,
     feature_model: FeatureModelOption = None,
     lightglue: LightGlueOption = None,
@@ -43,10 +45,16 @@ def match(
 
     --features follows matches of local features as well: sift, or the networks aliked and disk out of ONNX files.
     """
-    from rsloc_db.image_match import match as match_images
+    from rsloc_db.registration import SCALES, TURNS_DEG
 
-    found = match_images(
-        a, b, scale=scale, turn=turn, features=features, feature_model=feature_model, lightglue=lightglue
+    found = rsloc_db.match(
+        a,
+        b,
+        scale=scale or SCALES,
+        turn=turn or TURNS_DEG,
+        features=features,
+        feature_model=feature_model,
+        lightglue=lightglue,
     )
     answer = found.as_dict()
     if as_json:

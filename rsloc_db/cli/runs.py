@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+import rsloc_db
 from rsloc_db.cli.common import examples, print_json, stdout
-from rsloc_db.evaluation import delete_run
-from rsloc_db.evaluation import runs as all_runs
 
 app = typer.Typer(
     help="List runs, newest first, or delete one.",
@@ -26,7 +25,7 @@ def runs(
     """List runs, newest first, or delete one."""
     if context.invoked_subcommand:
         return
-    found = all_runs()
+    found = rsloc_db.runs()
     if json:
         print_json({"runs": found})
         return
@@ -45,5 +44,7 @@ def runs(
 @app.command(epilog=examples("rsloc-db runs delete 3"))
 def delete(run: Annotated[int, typer.Argument(help="Number of the run.")]) -> None:
     """Forget a run and all that it found; its queries and their truth stay."""
+    from rsloc_db.evaluation import delete_run
+
     delete_run(run)
     stdout.print(f"run {run} deleted")

@@ -9,9 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rsloc_db import tiles
 from rsloc_db.cli.common import examples, print_json, stderr, stdout
-from rsloc_db.tile_sources import open_source
 from rsloc_db.types import Json
 
 app = typer.Typer(help="Look up, extract and paste single tiles.", no_args_is_help=True)
@@ -39,6 +37,8 @@ def info(
     json: JsonFlag = False,
 ) -> None:
     """Show centre, bounds and ground resolution of a tile."""
+    from rsloc_db import tiles
+
     _print(tiles.tile_info(tiles.parse_cell(tile), grid_name=grid), json)
 
 
@@ -56,6 +56,9 @@ def at(
     json: JsonFlag = False,
 ) -> None:
     """Show the tile that holds a place."""
+    from rsloc_db import tiles
+    from rsloc_db.tile_sources import open_source
+
     if source is None:
         _print(tiles.tile_at(lon, lat, level=level, grid_name=grid), json)
         return
@@ -79,6 +82,9 @@ def extract(
     json: JsonFlag = False,
 ) -> None:
     """Write tiles as JPEG files named level_column_row.jpg, of several dates the newest."""
+    from rsloc_db import tiles
+    from rsloc_db.tile_sources import open_source
+
     if within and bbox:
         raise typer.BadParameter("--within and --bbox exclude each other")
     area = tiles.parse_area(within or bbox or "") if within or bbox else None
@@ -103,6 +109,9 @@ def mosaic(
     json: JsonFlag = False,
 ) -> None:
     """Write n x n tiles around a tile as one picture."""
+    from rsloc_db import tiles
+    from rsloc_db.tile_sources import open_source
+
     cell = tiles.parse_cell(tile)
     with closing(open_source(source, level=cell.level)) as found:
         done = tiles.mosaic(found, cell, out, tiles=tiles_wide)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+import rsloc_db
 from rsloc_db.cli.common import examples, print_json, stdout
-from rsloc_db.evaluation import load_truth
 
 EXAMPLES = examples("rsloc-db truth load RSimages/test400", "rsloc-db truth load scenes --real")
 app = typer.Typer(help="Load where queries really are. Evaluation alone reads it.", no_args_is_help=True)
@@ -29,7 +29,7 @@ def load(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Load true places from the CSV beside a set, or from the files' tags, for queries that were localized."""
-    summary = load_truth(paths, simulated=simulated)
+    summary = rsloc_db.load_truth(paths, simulated=simulated)
     if json:
         print_json(summary.as_dict())
         return

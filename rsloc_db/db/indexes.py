@@ -10,9 +10,7 @@ from psycopg import sql
 from rsloc_db.db.connection import Connection, statement
 from rsloc_db.db.embeddings import EmbeddingSet, index_name, mark_set, partition_name
 from rsloc_db.db.server import SAFE_PARALLEL_BUILD, pgvector_version
-from rsloc_db.types import Progress
-
-IndexChoice = Literal["auto", "exact", "hnsw"]
+from rsloc_db.types import IndexChoice, Progress
 
 HNSW_MIN_ROWS = 10_000
 """Sets of up to so many vectors are searched exactly, which misses nothing. From about 5,000 on HNSW is faster; here it

@@ -21,8 +21,7 @@ from rsloc_db.service.access import Options, Reader, problems
 from rsloc_db.service.job_queue import Job, JobQueue, QueueFullError, State
 from rsloc_db.service.options import MEGABYTE
 from rsloc_db.service.uploads import UnknownFormatError, keep, make_room
-from rsloc_db.stages.options import Rotation
-from rsloc_db.types import Pixels
+from rsloc_db.types import Pixels, Rotation
 
 router = APIRouter(prefix="/api", tags=["jobs"])
 

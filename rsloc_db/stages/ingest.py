@@ -17,7 +17,7 @@ from rsloc_db.db import embeddings, galleries, indexes, server
 from rsloc_db.db.connection import Connection, connect, require_schema
 from rsloc_db.db.embeddings import EmbeddingSet
 from rsloc_db.db.galleries import Gallery
-from rsloc_db.db.indexes import HNSW_OVERHEAD_BYTES, IndexChoice, choose_index
+from rsloc_db.db.indexes import HNSW_OVERHEAD_BYTES, choose_index
 from rsloc_db.errors import GalleryError, ServerError
 from rsloc_db.gallery import open_gallery
 from rsloc_db.gallery.reader import GalleryReader
@@ -26,7 +26,7 @@ from rsloc_db.stages.embed import embed_gallery
 from rsloc_db.stages.ingest_tiles import TileLoad, require_tiles
 from rsloc_db.stages.maps import map_gallery
 from rsloc_db.stages.workers import crew
-from rsloc_db.types import Progress, Silent
+from rsloc_db.types import IndexChoice, Progress, Silent
 
 MAX_WINDOW = 15
 BUILDS = 2

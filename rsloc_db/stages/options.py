@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 from rsloc_db.features import Features
-from rsloc_db.types import Json
-
-Retrieval = Literal["knn", "exhaustive", "auto"]
-Rotation = Literal["north_up", "free"]
+from rsloc_db.types import Json, Retrieval, Rotation
 
 
 @dataclass(frozen=True, slots=True)
