@@ -29,7 +29,6 @@ def conf(port: int, pgvector: tuple[int, ...]) -> str:
         "wal_level": "replica",
         "max_wal_size": "4GB",
         "checkpoint_timeout": "15min",
-        "wal_compression": "on",
         "shared_buffers": f"{max(128, min(2048, ram // 8))}MB",
         "effective_cache_size": f"{ram // 2}MB",
         "work_mem": "64MB",
