@@ -177,7 +177,7 @@ def settle_poses(
         for fit in _distinct(ranked, references)[:LOOKED_AT]
         for more in feature_fits(query, fit, references[fit.candidate.key], options)
     ]
-    settled = [_settled(fit, templates[fit.candidate.key], options) for fit in (*ranked, *told)]
+    settled = in_threads(lambda fit: _settled(fit, templates[fit.candidate.key], options), (*ranked, *told))
     return sorted(settled, key=lambda f: -f.correlation)
 
 
