@@ -1,8 +1,10 @@
-"""The command line, run inside of a test."""
+"""The command line, run inside of a test, and what tests of several processes wait with."""
 
 from __future__ import annotations
 
 import signal
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -22,3 +24,12 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 def hear_interrupts() -> None:
     """Undo, as ``preexec_fn``, what a shell does to jobs in the background, whose interrupts it ignores."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something has come about, for a minute at most."""
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("waited for 60 s")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from commands import wait_for
 from sources import COLUMN, DATE, LEVEL, ROW, ingest, jpeg, picture, rows, square, value, write_ge_tiles
 
 from rsloc_db import imagery
@@ -308,6 +311,22 @@ def test_a_server_that_goes_away_is_one_line_and_a_rerun_resumes(conn: Connectio
     assert len(vectors(conn, "land")) == 72
 
 
+def test_one_worker_is_this_process_and_does_what_two_do(
+    conn: Connection, land: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cv2.getNumThreads()
+    ingest(land, name="two", workers=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(multiprocessing.get_context("spawn"), "Process", None)
+        ingest(land, name="one")
+    assert_same(vectors(conn, "one"), vectors(conn, "two"))
+    conn.commit()
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    conn.autocommit = True
+    wait_for(lambda: value(conn, others) == 0)
+    assert cv2.getNumThreads() == before
+
+
 def test_a_dead_worker_is_one_line_and_a_rerun_resumes(
     conn: Connection, land: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,8 +341,6 @@ def test_a_dead_worker_is_one_line_and_a_rerun_resumes(
 
 
 def test_transparent_pixels_are_no_imagery(conn: Connection, tmp_path: Path) -> None:
-    import cv2
-
     half = np.full((256, 256, 4), 200, np.uint8)
     half[:, 128:, 3] = 0
     half[:, :128, 3] = 255

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import cv2
 import psycopg
 import pytest
+from commands import wait_for
 from conftest import fresh
 from lands import LEVEL, cut, write_gallery
 
@@ -88,14 +89,6 @@ def is_consistent(url: str) -> bool:
 
 def popen(*words: object) -> subprocess.Popen[str]:
     return subprocess.Popen([*COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("waited for 30 s")
 
 
 def done_queries(url: str) -> int:

@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import cv2
 import pytest
+from commands import wait_for
 from conftest import fresh
 from lands import LEVEL
 from many import PLACES, localize, stored, write_queries
@@ -56,14 +56,6 @@ def children(pid: int) -> list[int]:
     found = subprocess.run(["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
     lines = [line.split(None, 2) for line in found.stdout.splitlines()]
     return [int(line[0]) for line in lines if int(line[1]) == pid and "spawn_main" in line[2]]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(1200):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("waited for 60 s")
 
 
 def done(url: str) -> int:
