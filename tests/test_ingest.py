@@ -180,17 +180,18 @@ def test_contradictions_are_refused(conn: Connection, tmp_path: Path, land: Path
 
 def test_replaced_gallery_is_searched_until_the_new_one_is_ready(conn: Connection, tmp_path: Path, land: Path) -> None:
     ingest(land)
-    seen = []
+    seen = {}
 
     class Look(Silent):
         def task(self, name: str, total: int | None = None, done: int = 0) -> None:
-            seen.append([(g.name, g.status, g.tiles) for g in galleries.list_galleries(conn)])
+            seen[name] = [(g.name, g.status, g.tiles) for g in galleries.list_galleries(conn)]
             conn.commit()
 
     new = write_ge_tiles(tmp_path / "new.db", square(4, seed=7))
     summary = ingest(new, name="land", replace=True, progress=Look())
-    assert all(("land", "ready", 36) in state for state in seen)
-    assert ("land (next)", "loading", 16) in seen[-1]
+    assert ("land", "ready", 16) in seen.pop("delete")
+    assert all(("land", "ready", 36) in state for state in seen.values())
+    assert ("land (next)", "loading", 16) in list(seen.values())[-1]
     assert [(g.name, g.status, g.tiles) for g in galleries.list_galleries(conn)] == [("land", "ready", 16)]
     assert summary.tiles == {LEVEL: 16}
     assert value(conn, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'embedding'::regclass") == 2
@@ -214,6 +215,37 @@ def test_delete_takes_everything_along(conn: Connection, tmp_path: Path, land: P
     for table, left in {"tile": 9, "tile_image": 9, "embedding": 18, "embedding_set": 2}.items():
         assert value(conn, f"SELECT count(*) FROM {table}") == left, table
     assert value(conn, "SELECT count(*) FROM pg_class WHERE relname ~ '^embedding_[0-9]+$'") == 2
+
+
+class StopDeleting(Silent):
+    def advance(self, steps: int = 1) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("images", ["stored", "reference"])
+def test_a_deletion_that_is_stopped_goes_on_or_is_made_good_by_ingest(
+    conn: Connection, tmp_path: Path, land: Path, images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = [land]
+    if images == "stored":  # in the order of rows the second lies before the first
+        sources.append(write_ge_tiles(tmp_path / "north.db", rows(range(COLUMN, COLUMN + 6), [ROW - 2, ROW + 6])))
+    for source in sources:
+        ingest(source, name="land", images=images)
+    before = vectors(conn, "land")
+    conn.autocommit = True
+    monkeypatch.setattr(galleries, "DELETED", 15)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            galleries.delete_gallery(conn, galleries.get_gallery(conn, "land").id, StopDeleting())
+    assert value(conn, "SELECT count(*) FROM tile") == len(before) / 2 - 2 * 15 > 0
+    assert galleries.get_gallery(conn, "land").status == "loading"
+    for source in reversed(sources):
+        ingest(source, name="land", images=images)
+    assert_same(vectors(conn, "land"), before)
+    with pytest.raises(KeyboardInterrupt):
+        galleries.delete_gallery(conn, galleries.get_gallery(conn, "land").id, StopDeleting())
+    galleries.delete_gallery(conn, galleries.get_gallery(conn, "land").id)
+    assert [value(conn, f"SELECT count(*) FROM {table}") for table in ("gallery", "tile", "tile_image")] == [0, 0, 0]
 
 
 def test_referenced_images_stay_in_the_source(conn: Connection, land: Path) -> None:

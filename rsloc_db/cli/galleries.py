@@ -128,15 +128,23 @@ def show(name: Name, as_json: Json = False) -> None:
 
 
 @app.command(epilog=common.examples("rsloc-db galleries delete france", "rsloc-db galleries delete france --yes"))
-def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
-    """Delete a gallery with its tiles, images and embeddings; results of runs on it stay."""
+def delete(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Delete a gallery with its tiles, images and embeddings; results of runs on it stay.
+
+    Run it again to go on after a stop: what is deleted is not searched any more.
+    """
     from rsloc_db.db import galleries
 
     with closing(_connect()) as conn, galleries.lock(conn, name):
         gallery = galleries.get_gallery(conn, name)
         if not yes:
             typer.confirm(f"Delete gallery {name}?", abort=True, err=True)
-        galleries.delete_gallery(conn, gallery.id)
+        with common.progress(quiet=quiet) as progress:
+            galleries.delete_gallery(conn, gallery.id, progress)
     common.stdout.print(f"gallery {name} is deleted")
 
 

@@ -88,9 +88,10 @@ def reopen_set(conn: Connection, of: EmbeddingSet) -> None:
         conn.execute(statement("embedding_index_drop").format(index=index_name(of.id, suffix)))
 
 
-def drop_partition(conn: Connection, set_id: int) -> None:
-    """Drop the vectors and the index of a set."""
+def drop_set(conn: Connection, set_id: int) -> None:
+    """Drop a set with its vectors and their index, inside the caller's transaction."""
     conn.execute(statement("embedding_partition_drop").format(partition=partition_name(set_id)))
+    conn.execute(statement("embedding_set_delete"), {"set_id": set_id})
 
 
 def drop_model(conn: Connection, gallery_id: int, model: str, weights: str = "") -> int:
@@ -116,8 +117,7 @@ def drop_model(conn: Connection, gallery_id: int, model: str, weights: str = "")
         raise ModelError(f"the gallery has embeddings by {names}: say which by the weights")
     with conn.transaction():
         for each in found:
-            drop_partition(conn, each.id)
-            conn.execute(statement("embedding_set_delete"), {"set_id": each.id})
+            drop_set(conn, each.id)
     return len(found)
 
 

@@ -14,11 +14,13 @@ from psycopg.rows import class_row
 from rsloc_db.db import embeddings
 from rsloc_db.db.connection import Connection, statement
 from rsloc_db.errors import GalleryError
-from rsloc_db.types import Bounds, Cell, Failure, Json, Tile
+from rsloc_db.types import Bounds, Cell, Failure, Json, Progress, Silent, Tile
 
 NEXT, ASIDE = " (next)", " (replaced)"
 """Endings of the names of a gallery that is loaded to replace another, and of one that has just been replaced."""
 
+DELETED = 10_000
+"""Tiles that are deleted at a time: a few seconds, which a kill loses."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -146,7 +148,7 @@ def finish_gallery(conn: Connection, gallery_id: int) -> None:
     conn.execute(statement("gallery_ready"), {"gallery_id": gallery_id})
 
 
-def replace_gallery(conn: Connection, gallery: Gallery, name: str) -> None:
+def replace_gallery(conn: Connection, gallery: Gallery, name: str, progress: Progress | None = None) -> None:
     """Put a complete gallery into the search under a name, in one step; whichever had that name is deleted after.
 
     ``conn`` is in autocommit.
@@ -159,19 +161,26 @@ def replace_gallery(conn: Connection, gallery: Gallery, name: str) -> None:
         conn.execute(statement("gallery_rename"), {"gallery_id": gallery.id, "name": name})
         finish_gallery(conn, gallery.id)
     if old is not None:
-        delete_gallery(conn, old.id)
+        delete_gallery(conn, old.id, progress)
 
 
-def delete_gallery(conn: Connection, gallery_id: int) -> None:
+def delete_gallery(conn: Connection, gallery_id: int, progress: Progress | None = None) -> None:
     """Delete a gallery with all that belongs to it; ``conn`` is in autocommit.
 
-    In two steps, as the first locks out all searches: hide it and drop its partitions; then delete its rows. One
-    that is killed between them is finished by calling this again.
+    First it is taken out of the search, then its embeddings are dropped, which locks out all searches for a moment, and
+    then its tiles go, some at a time, each time for good. One that is killed is finished by calling this again; an
+    ingest would make the gallery whole again instead.
     """
+    progress = progress or Silent()
+    conn.execute(statement("gallery_doom"), {"gallery_id": gallery_id})
     with conn.transaction():
-        conn.execute(statement("gallery_hide"), {"gallery_id": gallery_id})
         for each in embeddings.list_sets(conn, gallery_id):
-            embeddings.drop_partition(conn, each.id)
+            embeddings.drop_set(conn, each.id)
+    progress.task("delete", sum(count_tiles(conn, gallery_id, level)[0] for level in gallery_levels(conn, gallery_id)))
+    values = {"gallery_id": gallery_id, "limit": DELETED, "before": 2**63 - 1}
+    while (row := conn.execute(statement("tile_delete"), values).fetchone()) and row[1]:
+        values["before"] = int(row[0])
+        progress.advance(int(row[1]))
     conn.execute(statement("gallery_delete"), {"gallery_id": gallery_id})
 
 

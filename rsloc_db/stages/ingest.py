@@ -201,7 +201,7 @@ class _Ingest:
     def _target(self) -> tuple[str, Gallery | None]:
         """Return the name to load under and the gallery that has it, after removing what killed replacements left."""
         name = self.options.name
-        _delete(self.conn, galleries.find_gallery(self.conn, name + galleries.ASIDE))
+        _delete(self.conn, galleries.find_gallery(self.conn, name + galleries.ASIDE), self.progress)
         if self.options.replace:
             name += galleries.NEXT
         gallery = galleries.find_gallery(self.conn, name)
@@ -209,7 +209,7 @@ class _Ingest:
             return name, None
         problem = self._contradiction(gallery)
         if problem and self.options.replace:
-            _delete(self.conn, gallery)
+            _delete(self.conn, gallery, self.progress)
             return name, None
         if problem:
             raise GalleryError(f"gallery {name!r} {problem}: use --replace, or another --name")
@@ -268,7 +268,7 @@ class _Ingest:
 
     def _finish(self, gallery: Gallery) -> None:
         if self.options.replace:
-            galleries.replace_gallery(self.conn, gallery, self.options.name)
+            galleries.replace_gallery(self.conn, gallery, self.options.name, self.progress)
         else:
             galleries.finish_gallery(self.conn, gallery.id)
 
@@ -341,9 +341,9 @@ class _OneTask(Silent):
         self._progress.note(text)
 
 
-def _delete(conn: Connection, gallery: Gallery | None) -> None:
+def _delete(conn: Connection, gallery: Gallery | None, progress: Progress) -> None:
     if gallery is not None:
-        galleries.delete_gallery(conn, gallery.id)
+        galleries.delete_gallery(conn, gallery.id, progress)
 
 
 def disk_needed(

@@ -1,4 +1,6 @@
-"""Worker processes: started without the caller's main module, ended with the caller, one thread each.
+"""Workers: processes started without the caller's main module, ended with the caller, one thread each.
+
+One worker alone is a thread of the caller's own process, which need not start first.
 
 A process that has the machine for itself looks at several places at once instead (``in_threads``).
 """

@@ -42,8 +42,28 @@ UPDATE gallery SET status = 'loading' WHERE id = %(gallery_id)s;
 -- Give a gallery another name.
 UPDATE gallery SET name = %(name)s WHERE id = %(gallery_id)s;
 
+-- name: gallery_doom
+-- Take a gallery out of the search, because its tiles are about to be deleted, and forget its maps. An ingest that comes
+-- in between looks for each tile: where tiles of several sources are stored, the last one that is left does not say how
+-- far a source is.
+WITH maps AS (
+    DELETE FROM gradient_block WHERE gallery_id = %(gallery_id)s
+)
+UPDATE gallery SET status = 'loading', source = CASE images WHEN 'stored' THEN '' ELSE source END
+WHERE id = %(gallery_id)s;
+
+-- name: tile_delete
+-- Delete the tiles of a gallery that were added last of those before one, with their images; return the first of them and
+-- how many. What is left is as after an ingest that was stopped.
+WITH last AS (
+    SELECT id FROM tile WHERE gallery_id = %(gallery_id)s AND id < %(before)s ORDER BY id DESC LIMIT %(limit)s
+), deleted AS (
+    DELETE FROM tile t USING last l WHERE t.id = l.id
+)
+SELECT min(id), count(*) FROM last;
+
 -- name: gallery_delete
--- Delete a gallery with its tiles, images and failures; the partitions of its embeddings are dropped before.
+-- Delete a gallery with what is left of it: its tiles and embeddings are deleted before.
 DELETE FROM gallery WHERE id = %(gallery_id)s;
 
 -- name: gallery_overview
