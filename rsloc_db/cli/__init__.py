@@ -119,11 +119,11 @@ def _fail(error: Exception) -> NoReturn:
         if str(error):  # without words to complain of, the help has been printed
             _print_error(_usage(error))
         sys.exit(2)
-    import psycopg
-
     if isinstance(error, RslocError):
         _print_error(str(error))
         sys.exit(error.exit_code)
+    import psycopg
+
     if isinstance(error, OSError | psycopg.Error):
         _print_error((str(error).strip().splitlines() or [repr(error)])[0])
     else:
