@@ -26,10 +26,10 @@ def hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something has come about, for a minute at most."""
-    for _ in range(1200):
+def wait_for(condition: Callable[[], bool], at_most_s: int = 30) -> None:
+    """Wait until something has come about."""
+    for _ in range(20 * at_most_s):
         if condition():
             return
         time.sleep(0.05)
-    raise AssertionError("waited for 60 s")
+    raise AssertionError(f"waited for {at_most_s} s")

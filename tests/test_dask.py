@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 
 import pytest
+from commands import wait_for
 from conftest import fresh
 from many import localize, stored, write_queries
 from sources import square, write_ge_tiles
@@ -117,11 +117,7 @@ def wait_for_two_at_work(url: str) -> None:
     """Wait until both workers wait for a query that is held."""
     held = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with connect(url, autocommit=True) as conn:
-        for _ in range(600):
-            if conn.execute(held).fetchone() == (2,):
-                return
-            time.sleep(0.1)
-    raise AssertionError("waited for 60 s")
+        wait_for(lambda: conn.execute(held).fetchone() == (2,), 60)
 
 
 def test_a_worker_of_other_code_does_nothing() -> None:

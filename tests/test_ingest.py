@@ -180,18 +180,20 @@ def test_contradictions_are_refused(conn: Connection, tmp_path: Path, land: Path
 
 def test_replaced_gallery_is_searched_until_the_new_one_is_ready(conn: Connection, tmp_path: Path, land: Path) -> None:
     ingest(land)
-    seen = {}
+    seen = []
 
     class Look(Silent):
         def task(self, name: str, total: int | None = None, done: int = 0) -> None:
-            seen[name] = [(g.name, g.status, g.tiles) for g in galleries.list_galleries(conn)]
+            seen.append((name, [(g.name, g.status, g.tiles) for g in galleries.list_galleries(conn)]))
             conn.commit()
 
     new = write_ge_tiles(tmp_path / "new.db", square(4, seed=7))
     summary = ingest(new, name="land", replace=True, progress=Look())
-    assert ("land", "ready", 16) in seen.pop("delete")
-    assert all(("land", "ready", 36) in state for state in seen.values())
-    assert ("land (next)", "loading", 16) in list(seen.values())[-1]
+    *before, (last, after) = seen
+    assert all(("land", "ready", 36) in state for _, state in before)
+    assert ("land (next)", "loading", 16) in before[-1][1]
+    assert last == "delete"
+    assert ("land", "ready", 16) in after
     assert [(g.name, g.status, g.tiles) for g in galleries.list_galleries(conn)] == [("land", "ready", 16)]
     assert summary.tiles == {LEVEL: 16}
     assert value(conn, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'embedding'::regclass") == 2

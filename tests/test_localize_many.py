@@ -92,7 +92,7 @@ def half_done(url: str, queries: Path) -> Iterator[subprocess.Popen[str]]:
         )
         with popen(queries) as process:
             try:
-                wait_for(lambda: done(url) == len(PLACES) - 1 and waits(url))
+                wait_for(lambda: done(url) == len(PLACES) - 1 and waits(url), 60)
                 yield process
             finally:
                 process.kill()
@@ -111,7 +111,7 @@ def test_killed_processes_lose_only_what_they_were_at(
         workers = children(process.pid)
         os.kill(process.pid if victim == "all" else workers[0], signal.SIGKILL)
         _, err = process.communicate(timeout=60)
-        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 60)
     assert len(workers) == 2
     assert done(land_url) == len(PLACES) - 1
     if victim == "worker":

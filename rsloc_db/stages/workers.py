@@ -112,7 +112,7 @@ class _Pool(ProcessPoolExecutor):
 @contextmanager
 def _own_thread() -> Iterator[ThreadPoolExecutor]:
     """Yield a thread of this process, which computes as a worker would while the caller waits for the database."""
-    held: list[dict[str, Any]] = []
+    held: list[dict[str, Any]] = []  # what the thread keeps ends with it, and its connection is to be closed after
     pool = ThreadPoolExecutor(1, initializer=lambda: held.append(vars(_here)))
     before = cv2.getNumThreads()
     try:
